@@ -1,0 +1,3 @@
+"""minictl: the thin client. Never imports minid."""
+
+__version__ = "0.1.0"

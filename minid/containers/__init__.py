@@ -1,0 +1,1 @@
+"""Containers: their specification, life cycle, tasks, logs. Knows nothing of HTTP."""

@@ -1,0 +1,1 @@
+"""Images: references, manifests, registries, blobs, layers and their snapshots. Knows nothing of containers."""

@@ -1,0 +1,1 @@
+"""Networks. Knows nothing of containers."""

@@ -1,0 +1,1 @@
+"""The processes around a container: forkserver, shim and init. Standard library only; see docs/architecture.md."""
