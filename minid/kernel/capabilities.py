@@ -10,8 +10,8 @@ The life of a container's process around ``setresuid`` (capabilities(7), "Effect
     raise_ambient(ambient)            # needs each one permitted and inheritable
     execve                            # clears "keep capabilities" by itself
 
-A seccomp filter that is loaded without ``no_new_privs`` needs CAP_SYS_ADMIN in the effective set and therefore
-goes in before ``set_process`` (see minid.kernel.seccomp). Import-light: used in forked processes.
+A seccomp filter that is loaded without ``no_new_privs`` needs CAP_SYS_ADMIN to be effective, so it goes in
+before ``set_process`` (see minid.kernel.seccomp). Import-light: used in forked processes.
 """
 
 import ctypes
@@ -134,7 +134,7 @@ def names(bits: int) -> tuple[str, ...]:
 
 
 def normalize(name: str) -> str:
-    """``net_admin`` → ``CAP_NET_ADMIN``, ``all`` → ``ALL``; ValueError in Docker's words if it does not exist."""
+    """``net_admin`` → ``CAP_NET_ADMIN``, ``all`` → ``ALL``; ValueError in Docker's words if unknown."""
     upper = name.upper()
     if upper == "ALL":
         return upper

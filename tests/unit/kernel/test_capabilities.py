@@ -52,13 +52,13 @@ def test_privileged_ignores_the_lists() -> None:
 
 @pytest.mark.parametrize("lists", [(["BOGUS"], []), ([], ["cap_bogus"])])
 def test_unknown_name(lists: tuple[list[str], list[str]]) -> None:
-    with pytest.raises(ValueError, match='^unknown capability: "CAP_BOGUS"$'):
+    with pytest.raises(ValueError, match=r'^unknown capability: "CAP_BOGUS"$'):
         caps.select(*lists, False)
 
 
 def test_name_above_the_kernels_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caps, "LAST", 37)
-    with pytest.raises(ValueError, match='not supported by your kernel.*"CAP_BPF"'):
+    with pytest.raises(ValueError, match=r'not supported by your kernel.*"CAP_BPF"'):
         caps.select(["BPF"], [], False)
 
 
