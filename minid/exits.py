@@ -1,4 +1,4 @@
-"""How the ``minid`` program ends: one status for each reason not to start, so that people and units can tell them apart."""
+"""How the ``minid`` program ends: a status of its own for each reason not to start."""
 
 from enum import IntEnum
 

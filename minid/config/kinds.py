@@ -1,15 +1,16 @@
-"""The types that options have: how each is read from a flag's text and from a value in the configuration file.
+"""The types that options have: how each is read from a flag's text and from the configuration file.
 
-Pure. A kind's ``from_text`` reads one occurrence of a flag; ``from_file`` reads the value of a key. Both raise ``Wrong``.
+Pure. A kind's ``from_text`` reads one occurrence of a flag, ``from_file`` a key's value. Both
+raise ``Wrong``.
 """
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping as MappingType, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minid.config.located import Located, Mapping, Wrong
+from minid.config.located import Entries, Located, Wrong
 
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
@@ -21,7 +22,7 @@ Check = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """``metavar`` as ``--help`` shows it; ``join`` folds the occurrences of a repeatable flag into one value."""
+    """``metavar`` as ``--help`` shows it; ``join`` makes one value of a repeated flag's."""
 
     metavar: str
     from_text: Callable[[str], Any]
@@ -63,7 +64,7 @@ def _wrapped(check: Check, text: str, line: int) -> str:
         raise Wrong(str(error), line) from None
 
 
-# bool, int, text, list, map ------------------------------------------------------------------------------------------
+# bool, int, text, list, map
 
 
 def _bool_from_text(text: str) -> bool:
@@ -148,9 +149,9 @@ def list_of(check: Check = _any_text, metavar: str = "list") -> Kind:
 
 
 def _entries(node: Located) -> tuple[tuple[str, int, Located], ...]:
-    if not isinstance(node.value, Mapping):
+    if not isinstance(node.value, Entries):
         raise Wrong(f"expected a mapping, got {node.described()}", node.line)
-    return node.value.entries
+    return node.value.items
 
 
 def _pair(raw: str) -> tuple[str, str]:
@@ -181,8 +182,8 @@ SWITCHES = Kind("set", _switch, _switches_from_file, dict)
 
 def plain(node: Located) -> Any:
     """The value without lines, for keys whose inside is not ours to check."""
-    if isinstance(node.value, Mapping):
-        return {key: plain(value) for key, _, value in node.value.entries}
+    if isinstance(node.value, Entries):
+        return {key: plain(value) for key, _, value in node.value.items}
     if isinstance(node.value, list):
         return [plain(item) for item in node.value]
     return node.value
@@ -195,7 +196,7 @@ def _any_map_from_file(node: Located) -> dict[str, Any]:
 ANY_MAP = Kind("map", _pair, _any_map_from_file, dict)
 
 
-# sizes, limits, addresses ---------------------------------------------------------------------------------------------
+# sizes, limits, addresses
 
 
 def size_bytes(raw: str) -> int:
@@ -217,15 +218,16 @@ def _size_from_file(node: Located) -> int:
 
 SIZE = Kind("bytes", size_bytes, _size_from_file)
 
-RLIMITS = frozenset(
-    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
+RLIMITS = (
+    *("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile"),
+    *("nproc", "rss", "rtprio", "rttime", "sigpending", "stack"),
 )
 
 
 def _limit(name: str, soft: int, hard: int, line: int = 0) -> Ulimit:
     if name not in RLIMITS:
-        raise Wrong(f"there is no limit called {name!r}: known are {', '.join(sorted(RLIMITS))}", line)
-    if soft != -1 and hard != -1 and soft > hard or soft == -1 and hard != -1:
+        raise Wrong(f"there is no limit called {name!r}: known are {', '.join(RLIMITS)}", line)
+    if hard != -1 and (soft == -1 or soft > hard):
         raise Wrong(f"{name}: the soft limit {soft} is above the hard limit {hard}", line)
     return Ulimit(name, soft, hard)
 
@@ -312,7 +314,7 @@ def _join_network_opts(pairs: Sequence[tuple[str, dict[str, str]]]) -> dict[str,
     return joined
 
 
-def _network_opts_from_file(node: Located) -> dict[str, MappingType[str, str]]:
+def _network_opts_from_file(node: Located) -> dict[str, Mapping[str, str]]:
     return {driver: _map_from_file(value) for driver, _, value in _entries(node)}
 
 
@@ -324,10 +326,10 @@ class Choice:
     """A check for text that must be one of ``names``; ``aliases`` maps other spellings to one of them."""
 
     names: tuple[str, ...]
-    aliases: MappingType[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, raw: str) -> str:
         name = self.aliases.get(raw, raw)
         if name not in self.names:
-            raise ValueError(f"expected one of {', '.join(self.names)}; got {raw!r}")
+            raise ValueError(f"expected one of {', '.join(filter(None, self.names))}; got {raw!r}")
         return name

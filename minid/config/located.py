@@ -1,7 +1,7 @@
 """A YAML (or JSON) document whose every value knows the line it stands on.
 
-PyYAML's own loader forgets lines; the composer's node tree has them. JSON is read by the same path, because JSON is YAML
-except for two things that real ``daemon.json`` files have: tabs between tokens and UTF-16 or a byte order mark.
+PyYAML's own loader forgets lines; the composer's node tree has them. JSON is read by the same path,
+as it is YAML but for two things that real ``daemon.json`` files have: tabs between tokens, a byte order mark.
 """
 
 import codecs
@@ -28,7 +28,7 @@ class Wrong(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """``value``: None, bool, int, float, str, list of Located, or list of Entry for a mapping; ``line`` from 1."""
+    """``value``: None, bool, int, float, str, list of Located, or Entries; ``line`` counts from 1."""
 
     value: Any
     line: int
@@ -44,27 +44,23 @@ class Located:
                 return f"the number {self.value}"
             case str():
                 return f"the text {json.dumps(self.value, ensure_ascii=False)}"
-            case Mapping():
+            case Entries():
                 return "a mapping"
             case _:
                 return "a list"
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class Entries:
     """A mapping's entries in the file's order: key, its line, value. A key may stand there twice."""
 
-    entries: tuple[tuple[str, int, Located], ...]
+    items: tuple[tuple[str, int, Located], ...]
 
 
 def parse(raw: bytes) -> Located:
-    """The document in ``raw``; an empty one is None. Raises ``Wrong`` with the line of the first syntax error."""
-    for bom, encoding in _BOMS:
-        if raw.startswith(bom):
-            raw = raw[len(bom) :]
-            break
-    else:
-        encoding = "utf-8"
+    """The document in ``raw``; an empty one is None. Raises ``Wrong`` at the first syntax error."""
+    bom, encoding = next(((mark, name) for mark, name in _BOMS if raw.startswith(mark)), (b"", "utf-8"))
+    raw = raw.removeprefix(bom)
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
@@ -81,7 +77,9 @@ def parse(raw: bytes) -> Located:
         raise Wrong(f"not valid YAML: {problem}", mark.line + 1 if mark else 0) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise Wrong(f"not valid YAML: a character that is not allowed (0x{error.character:02x})", line) from None
+        raise Wrong(
+            f"not valid YAML: a character that is not allowed (0x{error.character:02x})", line
+        ) from None
     except RecursionError:
         raise Wrong("not valid YAML: nested too deeply") from None
     if node is None:
@@ -102,7 +100,8 @@ def _located(node: yaml.Node, depth: int) -> Located:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise Wrong("a key must be text", key_line)
             entries.append((str(key_node.value), key_line, _located(value_node, depth + 1)))
-        return Located(Mapping(tuple(entries)), line)
+        return Located(Entries(tuple(entries)), line)
+    assert isinstance(node, yaml.ScalarNode)
     return Located(_scalar(node, line), line)
 
 
