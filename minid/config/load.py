@@ -157,11 +157,7 @@ def _build(source: Source, read: _Read) -> Config:
         fields[name] = Path(fields[name]) if fields[name] else fields["exec_root"] / "minid.pid"
     if not fields["hosts"]:
         fields["hosts"] = (f"unix://{fields['exec_root']}/minid.sock",)
-    if fields["log_driver"] not in ("json-file", "none"):
-        warnings.append(f"log-driver: {fields['log_driver']} is not in this version, json-file is used")
-        fields["log_driver"] = "json-file"
-        fields["log_opts"] = {k: v for k, v in fields["log_opts"].items() if k in JSON_FILE_LOG_OPTS}
-    problems = [f"log-opts: {key}: json-file has no such option" for key in _unknown_log_opts(fields)]
+    problems = _log_problems(fields, warnings)
     problems += _label_conflicts(fields["labels"])
     if Path(fields["data_root"]) == Path(fields["exec_root"]):
         problems.append(f"data-root and exec-root are the same directory, {fields['data_root']}: choose two")
@@ -170,10 +166,21 @@ def _build(source: Source, read: _Read) -> Config:
     return Config(**fields, warnings=tuple(warnings), source=source)
 
 
-def _unknown_log_opts(fields: Mapping[str, Any]) -> list[str]:
-    if fields["log_driver"] != "json-file":
+def _log_problems(fields: dict[str, Any], warnings: list[str]) -> list[str]:
+    """Settle the log driver and its options; what cannot be is returned, what is left out is warned about."""
+    asked = fields["log_driver"]
+    if asked not in ("json-file", "none"):
+        warnings.append(f"log-driver: {asked} is not in this version, json-file is used")
+        fields["log_driver"] = "json-file"
+    kept = {key: value for key, value in fields["log_opts"].items() if key in JSON_FILE_LOG_OPTS}
+    left_out = [key for key in fields["log_opts"] if key not in kept]
+    fields["log_opts"] = kept
+    # dockerd takes these for every driver.
+    everywhere = [key for key in left_out if key in ("mode", "max-buffer-size") or key.startswith("cache-")]
+    warnings.extend(f"log-opts: {key}: {NO_EFFECT}" for key in everywhere)
+    if asked != "json-file":
         return []
-    return [key for key in fields["log_opts"] if key not in JSON_FILE_LOG_OPTS | {"mode", "max-buffer-size"}]
+    return [f"log-opts: {key}: json-file has no such option" for key in left_out if key not in everywhere]
 
 
 def _label_conflicts(labels: tuple[str, ...]) -> list[str]:
