@@ -300,7 +300,7 @@ def compile(profile: Mapping[str, Any], caps: Collection[str]) -> bytes:
 
 
 def _recent_calls(profile: Mapping[str, Any], wanted: list[Rule], tokens: list[tuple[str, int]]) -> bytes:
-    """What goes before libseccomp's program: calls it does not know, ENOSYS above the highest known number."""
+    """What goes before libseccomp's program: calls it does not know, and ENOSYS above the highest."""
     lib = _libseccomp()
     named = {name for entry in profile.get("syscalls") or () for name in _names(entry)}
     by_token: dict[int, list[tuple[int, int, int, int]]] = {}
