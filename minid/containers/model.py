@@ -257,6 +257,7 @@ class Container:
     mounts: tuple[MountPoint, ...]
     storage_driver: str
     log_path: str
+    diff_ids: tuple[str, ...] = ()  # the image's layers, base first: the image's names may go, these are needed
     exec_ids: tuple[str, ...] = ()
 
 

@@ -1,0 +1,239 @@
+"""Tasks: the running half of containers. A task is a shim and its connection; this module starts, finds and ends them.
+
+On disk, for the shim and for a later daemon: ``containers/<id>/bundle/config.json`` (OCI runtime spec), ``task.json`` (what the
+specification has no word for: layers, log, user by name), ``exit.json`` (written by the shim when the program has ended).
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from minid.containers.model import Client
+from minid.images.rootfs import Rootfs
+from minid.layout import Layout
+from minid.shim.client import Forkserver, ShimConnection
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """How a task ended. ``exit_code`` is 128 + signal number for a signal."""
+
+    exit_code: int
+    finished_at_ns: int
+    oom_killed: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """What the shim needs beside the OCI spec; ``seccomp`` is the path of a compiled filter, "" for none."""
+
+    rootfs: Rootfs
+    cgroup_procs: tuple[str, ...]
+    oom_file: str
+    seccomp: str
+    user: str
+    group_add: tuple[str, ...]
+    init: bool
+    open_stdin: bool
+    stdin_once: bool
+    log: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Task:
+    """A live shim. ``pid`` is the container's first process as the host sees it."""
+
+    container_id: str
+    connection: ShimConnection
+    pid: int = 0
+    start_ticks: int = 0
+    exited: bool = False
+
+
+class Tasks:
+    """All tasks of this daemon; the callbacks tell the service what happened, each exit exactly once."""
+
+    def __init__(self, layout: Layout, forkserver: Forkserver) -> None:
+        self._layout = layout
+        self._forkserver = forkserver
+        self._tasks: dict[str, Task] = {}
+        self.on_exit: Callable[[str, ExitRecord], None] = lambda container_id, record: None
+        self.on_exec_exit: Callable[[str, int], None] = lambda exec_id, exit_code: None
+        self.on_detach: Callable[[str, str | None], None] = lambda container_id, exec_id: None
+
+    def find(self, container_id: str) -> Task | None:
+        return self._tasks.get(container_id)
+
+    def write_bundle(self, container_id: str, spec: Mapping[str, Any], options: TaskOptions) -> None:
+        """Put ``config.json`` and ``task.json`` in place and clear what the last run left."""
+        directory = self._layout.container(container_id)
+        bundle = directory / "bundle"
+        os.makedirs(bundle / "rootfs", exist_ok=True)
+        _write_json(bundle / "config.json", spec)
+        _write_json(directory / "task.json", asdict(options))
+        for stale in ("exit.json", "exit.json.aside", "shim-error.txt"):
+            (directory / stale).unlink(missing_ok=True)
+
+    def spawn(self, container_id: str) -> Task:
+        """Fork the shim of a container whose bundle is written. Nothing of the sandbox exists yet."""
+        socket_path = self._socket_path(container_id)
+        socket_path.unlink(missing_ok=True)
+        connection = self._forkserver.spawn_shim(self._layout.container(container_id), socket_path)
+        return self._adopt(container_id, connection)
+
+    async def run(self, task: Task) -> None:
+        """Build the sandbox; the program waits for ``start``. Raises JobError with the reason if that fails."""
+        answer = await task.connection.request("run")
+        task.pid, task.start_ticks = answer["pid"], answer["start_ticks"]
+
+    async def start(self, task: Task) -> int:
+        """Let the program run; its start in nanoseconds since the epoch. Raises JobError if it can't be executed."""
+        answer = await task.connection.request("start")
+        started_at_ns: int = answer["started_at_ns"]
+        return started_at_ns
+
+    async def attach(
+        self, task: Task, client: Client, *, wanted: Sequence[str], framed: bool, detach_keys: str, exec_id: str = ""
+    ) -> None:
+        """Hand a client's connection to the shim; this process's copy is closed in any case."""
+        with _fds(client) as fds:
+            await task.connection.request(
+                "attach", fds, wanted=list(wanted), framed=framed, detach_keys=detach_keys, exec_id=exec_id
+            )
+
+    async def exec(
+        self,
+        task: Task,
+        exec_id: str,
+        body: Mapping[str, Any],
+        client: Client | None,
+        *,
+        wanted: Sequence[str],
+        framed: bool,
+        detach_keys: str,
+    ) -> int:
+        """Start another program in the sandbox; its pid. ``body``: process, user, group_add, open_stdin, seccomp."""
+        with _memfd(json.dumps(body).encode()) as body_fd, _fds(client) as fds:
+            answer = await task.connection.request(
+                "exec", [body_fd, *fds], exec_id=exec_id, wanted=list(wanted), framed=framed, detach_keys=detach_keys
+            )
+        pid: int = answer["pid"]
+        return pid
+
+    async def signal(self, task: Task, number: int) -> None:
+        """Send a signal to the container's first process; ProcessLookupError (as JobError) when it has ended."""
+        await task.connection.request("signal", signal=number)
+
+    async def resize(self, task: Task, *, height: int, width: int, exec_id: str = "") -> None:
+        await task.connection.request("resize", height=height, width=width, exec_id=exec_id)
+
+    def discard(self, container_id: str) -> None:
+        """Forget a task whose start failed; its shim ends by itself when the connection closes."""
+        task = self._tasks.pop(container_id, None)
+        if task is not None:
+            task.exited = True
+            task.connection.close()
+
+    async def reconnect(self, container_id: str) -> Task | ExitRecord:
+        """Find the shim of a container that ran when the last daemon ended, or how it has ended since."""
+        try:
+            connection = ShimConnection.connect(self._socket_path(container_id))
+        except OSError:
+            return self.read_exit(container_id)
+        task = self._adopt(container_id, connection)
+        try:
+            answer = await connection.request("state")
+        except ConnectionError:
+            self.discard(container_id)
+            return self.read_exit(container_id)
+        if not answer["running"]:
+            # it has ended and only flushes its last output to clients, or it never started
+            self.discard(container_id)
+            return self.read_exit(container_id)
+        task.pid = answer["pid"]
+        return task
+
+    def read_exit(self, container_id: str) -> ExitRecord:
+        """The exit record on disk; one that says so if the shim was killed before it could write it."""
+        try:
+            data = json.loads((self._layout.container(container_id) / "exit.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return ExitRecord(137, 0, error="the container ended together with its shim (killed, or the machine stopped)")
+        return ExitRecord(data["exit_code"], data["finished_at_ns"], data["oom_killed"])
+
+    def close(self) -> None:
+        """Let go of all shims; they and their containers live on."""
+        for task in self._tasks.values():
+            task.exited = True
+            task.connection.close()
+        self._tasks.clear()
+
+    def remove_files(self, container_id: str) -> None:
+        """The container's directory and socket, gone."""
+        self._socket_path(container_id).unlink(missing_ok=True)
+        shutil.rmtree(self._layout.container(container_id), ignore_errors=True)
+
+    def _socket_path(self, container_id: str) -> Path:
+        # sun_path holds 107 bytes; 32 digits are as unique as 64 among the containers of one machine
+        return self._layout.shims / f"{container_id[:32]}.sock"
+
+    def _adopt(self, container_id: str, connection: ShimConnection) -> Task:
+        task = Task(container_id, connection)
+        self._tasks[container_id] = task
+        connection.on_event = lambda message: self._on_event(task, message)
+        return task
+
+    def _on_event(self, task: Task, message: Mapping[str, Any]) -> None:
+        event = message["event"]
+        if event == "exec-exit":
+            self.on_exec_exit(message["exec_id"], message["exit_code"])
+        elif event == "detach":
+            self.on_detach(task.container_id, message.get("exec_id"))
+        elif not task.exited:
+            task.exited = True
+            self._tasks.pop(task.container_id, None)
+            if event == "exit":
+                record = ExitRecord(message["exit_code"], message["finished_at_ns"], message["oom_killed"])
+            else:
+                record = self.read_exit(task.container_id)
+            self.on_exit(task.container_id, record)
+
+
+class _fds:
+    """The descriptors of a client for one message: its connection, and a memfd with its early input if there is any."""
+
+    def __init__(self, client: Client | None) -> None:
+        self._fds = [] if client is None else [client.fd]
+        if client is not None and client.initial:
+            self._fds.append(_memfd(client.initial).fd)
+
+    def __enter__(self) -> list[int]:
+        return self._fds
+
+    def __exit__(self, *error: object) -> None:
+        for fd in self._fds:
+            os.close(fd)
+
+
+class _memfd:
+    """A memfd holding ``data``, to be read from its beginning."""
+
+    def __init__(self, data: bytes) -> None:
+        self.fd = os.memfd_create("minid-message", os.MFD_CLOEXEC)
+        os.write(self.fd, data)
+        os.lseek(self.fd, 0, os.SEEK_SET)
+
+    def __enter__(self) -> int:
+        return self.fd
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self.fd)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, separators=(",", ":")))

@@ -1,0 +1,193 @@
+"""The daemon's side of forkserver and shims: asyncio over the packets of ``messages``.
+
+This is the one module of the package that runs in the daemon, and therefore the one that may use asyncio.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from minid.errors import Failed
+from minid.kernel import sealed
+from minid.shim import messages
+
+BOOT = "import sys; sys.path[:0] = eval(sys.argv[2]); from minid.shim.forkserver import main; main(int(sys.argv[1]), sys.argv[3:])"
+
+
+class JobError(Exception):
+    """What a job raised: ``kind`` is the exception's class name, ``errno`` and ``path`` are set if it was an OSError."""
+
+    def __init__(self, message: str, kind: str, errno: int | None = None, path: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.errno = errno
+        self.path = path
+
+
+class Forkserver:
+    """The running forkserver. Start one a daemon; ``close()`` ends it, and no shim with it."""
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        ours, theirs = messages.pair()
+        executable = sealed.open_executable(os.path.realpath(sys.executable))
+        try:
+            self._process = subprocess.Popen(
+                [os.path.realpath(sys.executable), "-I", "-S", "-c", BOOT, str(theirs.fileno()), repr(_search_path()), *preload],
+                executable=f"/proc/self/fd/{executable}",
+                pass_fds=[theirs.fileno(), executable],
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            os.close(executable)
+            theirs.close()
+        self._control = ours
+        self.pid = self._process.pid
+
+    def close(self) -> None:
+        self._control.close()
+        self._process.wait(timeout=10)
+
+    def _send(self, message: Mapping[str, Any], fds: Sequence[int]) -> None:
+        try:
+            messages.send(self._control, message, fds)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise Failed("the forkserver has ended; restart minid (running containers go on)") from error
+
+    async def call(self, target: str, request: Mapping[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:
+        """Run ``package.module:function(request, fds)`` in a forked process and return its result; raises JobError."""
+        ours, theirs = messages.pair()
+        with theirs:
+            self._send({"op": "job", "target": target, "request": request}, [theirs.fileno(), *fds])
+        with ours:
+            ours.setblocking(False)
+            await _readable(ours)
+            message, _ = messages.receive(ours)
+        if message is None:
+            raise JobError(f"{target} ended without an answer", "Killed")
+        if "error" in message:
+            raise JobError(message["error"], message["kind"], message["errno"], message["path"])
+        result: dict[str, Any] = message["result"]
+        return result
+
+    def spawn_shim(self, directory: Path, socket_path: Path) -> "ShimConnection":
+        """Fork a shim for the container at ``directory``; it listens on ``socket_path`` for later daemons."""
+        ours, theirs = messages.pair()
+        with theirs:
+            self._send(
+                {"op": "shim", "directory": str(directory), "socket": str(socket_path)}, [theirs.fileno()]
+            )
+        return ShimConnection(ours)
+
+
+class ShimConnection:
+    """A connection to one shim: requests with answers in order, and events in between.
+
+    ``on_event`` is called with each message that has an ``"event"``; ``{"event": "closed"}`` is the last.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._loop = asyncio.get_running_loop()
+        self._answers: dict[int, asyncio.Future[messages.Message]] = {}
+        self._number = 0
+        self.on_event: Callable[[messages.Message], None] = lambda message: None
+        self._loop.add_reader(sock.fileno(), self._on_readable)
+
+    @classmethod
+    def connect(cls, socket_path: Path) -> "ShimConnection":
+        """Connect to the shim that listens at ``socket_path``; raises OSError when there is none."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            sock.connect(str(socket_path))
+        except OSError:
+            sock.close()
+            raise
+        return cls(sock)
+
+    @property
+    def closed(self) -> bool:
+        return self._socket.fileno() < 0
+
+    async def request(self, op: str, fds: Sequence[int] = (), **fields: Any) -> messages.Message:
+        """Send ``op`` and await its answer. Raises JobError for an error answer, ConnectionError if the shim is gone."""
+        if self.closed:
+            raise ConnectionError("the shim is gone")
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[messages.Message] = self._loop.create_future()
+        self._answers[number] = answer
+        try:
+            try:
+                messages.send(self._socket, {"op": op, "n": number, **fields}, fds)
+            except BlockingIOError:
+                await _writable(self._socket)
+                messages.send(self._socket, {"op": op, "n": number, **fields}, fds)
+            message = await answer
+        finally:
+            self._answers.pop(number, None)
+        if "error" in message:
+            raise JobError(message["error"], message["kind"], message.get("errno"), message.get("path"))
+        return message
+
+    def _on_readable(self) -> None:
+        try:
+            message, fds = messages.receive(self._socket)
+        except BlockingIOError:
+            return
+        except (OSError, messages.MessageError):
+            message, fds = None, []
+        for fd in fds:
+            os.close(fd)
+        if message is None:
+            self.close()
+        elif "event" in message:
+            self.on_event(message)
+        else:
+            future = self._answers.get(message.get("n", 0))
+            if future is not None and not future.done():
+                future.set_result(message)
+
+    def close(self) -> None:
+        """Idempotent; pending requests fail with ConnectionError."""
+        if self.closed:
+            return
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(ConnectionError("the shim is gone"))
+        self.on_event({"event": "closed"})
+
+
+def _search_path() -> list[str]:
+    """Where the forkserver finds minid and the compiled libraries: this process's own path, without the script's folder."""
+    root = str(Path(__file__).resolve().parents[2])
+    return [root, *(entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages")))]
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(sock.fileno(), lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock.fileno())
+
+
+async def _writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_writer(sock.fileno(), lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_writer(sock.fileno())

@@ -1,0 +1,79 @@
+"""The forkserver: a small process, with all that shims and jobs need already imported, that forks on request.
+
+It has one thread and knows two requests, each with the socket that the child is to answer on as first descriptor:
+
+    {"op": "shim", "directory": …, "socket": …}     become a container's shim (``minid.shim.shim``)
+    {"op": "job", "target": "package.module:function", "request": {…}}   call a function, answer, end
+
+Children are reaped by the kernel (SIGCHLD is ignored). It ends when the daemon's end of its socket is closed; shims live on.
+"""
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from minid.kernel import process
+from minid.shim import messages, shim
+
+
+def main(control_fd: int, preload: list[str]) -> None:
+    """Serve requests on ``control_fd`` until the daemon goes away."""
+    control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)
+    modules = {name: importlib.import_module(name) for name in preload}
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(ignored, signal.SIG_IGN)
+    os.chdir("/")
+    os.umask(0o022)
+    process.set_name("minid-forkd")
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    while True:
+        message, fds = messages.receive(control)
+        if message is None:
+            return
+        if os.fork() == 0:
+            control.close()
+            code = 1
+            try:
+                code = _child(message, fds, modules)
+            finally:
+                os._exit(code)
+        for fd in fds:
+            os.close(fd)
+
+
+def _child(message: messages.Message, fds: list[int], modules: dict[str, Any]) -> int:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    peer = socket.socket(fileno=fds[0])
+    if message["op"] == "shim":
+        return shim.main(message, peer)
+    process.set_name("minid-job")
+    module, _, function = message["target"].partition(":")
+    answer = run_job(getattr(modules[module], function), message["request"], fds[1:])
+    messages.send(peer, answer)
+    return 0
+
+
+def run_job(function: Callable[..., Any], request: dict[str, Any], fds: list[int]) -> messages.Message:
+    """Call a job; its result or its error as a message."""
+    try:
+        return {"result": function(request, fds)}
+    except Exception as error:
+        return {
+            "error": error.strerror if isinstance(error, OSError) and error.strerror else str(error),
+            "kind": type(error).__name__,
+            "errno": error.errno if isinstance(error, OSError) else None,
+            "path": error.filename if isinstance(error, OSError) else None,
+        }
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,58 @@
+"""A shim's event loop: descriptors, callbacks, named deadlines. epoll(7) and nothing else."""
+
+import select
+import time
+from collections.abc import Callable
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+GONE = select.EPOLLHUP | select.EPOLLERR
+
+Callback = Callable[[int], None]
+
+
+class Loop:
+    """Callbacks get the epoll event bits. ``run`` returns after ``stop``."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callback] = {}
+        self._running = True
+        self._deadlines: dict[str, tuple[float, Callable[[], None]]] = {}
+
+    def watch(self, fd: int, events: int, callback: Callback) -> None:
+        """Call ``callback`` when ``events`` happen on ``fd``; HUP and ERR are always reported."""
+        if fd in self._callbacks:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+        self._callbacks[fd] = callback
+
+    def forget(self, fd: int) -> None:
+        """Idempotent; call it before closing ``fd``."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def set_deadline(self, name: str, seconds: float, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, ``seconds`` from now, unless ``name`` gets another deadline before."""
+        self._deadlines[name] = (time.monotonic() + seconds, callback)
+
+    def stop(self) -> None:
+        self._running = False
+
+    def run(self) -> None:
+        while self._running:
+            for fd, events in self._epoll.poll(self._timeout_s()):
+                callback = self._callbacks.get(fd)
+                if callback is not None:
+                    callback(events)
+            now_s = time.monotonic()
+            for name, (at_s, due) in tuple(self._deadlines.items()):
+                if at_s <= now_s:
+                    del self._deadlines[name]
+                    due()
+
+    def _timeout_s(self) -> float | None:
+        if not self._deadlines:
+            return None
+        return max(0.0, min(at_s for at_s, _ in self._deadlines.values()) - time.monotonic())

@@ -1,0 +1,393 @@
+"""A container's shim: its parent and reaper, keeper of its streams, its log and its exit record. One process a container.
+
+It knows nothing of images or HTTP, and it lives on when the daemon stops or dies: a new one connects to its socket. Requests (``op``,
+each answered by a message with the same ``n``):
+
+    run      build the sandbox from bundle/config.json and task.json and report its pid; the program waits
+    start    let the program run                              attach   serve a client (its connection comes along)
+    exec     run another program in the sandbox               signal   to the container's first process
+    resize   of the container's or an exec's terminal         state    what runs
+
+and events for every connected daemon: ``exit``, ``exec-exit``, ``detach``. The exit is on disk (``exit.json``) before it is told.
+"""
+
+import json
+import os
+import signal
+import socket
+import time
+import traceback
+from typing import Any
+
+from minid.kernel import namespaces, process, syscall
+from minid.shim import child, messages
+from minid.shim.detach import DetachMatcher
+from minid.shim.launch import Launch
+from minid.shim.logfile import open_log
+from minid.shim.loop import READ, Loop
+from minid.shim.streams import AttachedClient, Streams
+
+FLUSH_S = 30.0  # how long clients have to take the last output after the container has ended
+EXIT_CODES = {"CommandNotFound": 127, "CommandNotExecutable": 126}
+
+
+def main(request: dict[str, Any], peer: socket.socket) -> int:
+    """Be the shim for ``request["directory"]``; returns the exit status of this process when all is done."""
+    os.setsid()
+    process.set_name("minid-shim")
+    process.set_subreaper(True)
+    process.set_dumpable(False)
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
+    try:
+        Shim(request["directory"], request["socket"], peer).run()
+    except Exception:
+        with open(os.path.join(request["directory"], "shim-error.txt"), "w") as file:
+            file.write(traceback.format_exc())
+        return 1
+    return 0
+
+
+class _Exec:
+    """A further program in the sandbox."""
+
+    def __init__(self, launch: Launch, streams: Streams) -> None:
+        self.launch = launch
+        self.streams = streams
+        self.exit_code: int | None = None
+
+
+class Shim:
+    """State of one container's process; every method runs on the loop."""
+
+    def __init__(self, directory: str, socket_path: str, peer: socket.socket) -> None:
+        self._directory = directory
+        self._socket_path = socket_path
+        self._loop = Loop()
+        self._daemons: list[socket.socket] = []
+        self._execs: dict[str, _Exec] = {}
+        self._spec: dict[str, Any] = {}
+        self._task: dict[str, Any] = {}
+        self._launch: Launch | None = None
+        self._streams: Streams | None = None
+        self._running = False
+        self._wait_status: int | None = None
+        self._answer_run: tuple[socket.socket, int] | None = None
+        self._answer_start: tuple[socket.socket, int] | None = None
+        self._add_daemon(peer)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(socket_path)
+        os.chmod(socket_path, 0o600)
+        self._listener.listen(4)
+        self._loop.watch(self._listener.fileno(), READ, self._on_connection)
+        self._wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self._loop.watch(self._wake_read, READ, self._on_child)
+
+    def run(self) -> None:
+        try:
+            self._loop.run()
+        finally:
+            try:
+                os.unlink(self._socket_path)
+            except FileNotFoundError:
+                pass
+
+    # -- daemons
+
+    def _add_daemon(self, sock: socket.socket) -> None:
+        self._daemons.append(sock)
+        self._loop.watch(sock.fileno(), READ, lambda events: self._on_daemon(sock))
+
+    def _on_connection(self, events: int) -> None:
+        sock, _ = self._listener.accept()
+        self._add_daemon(sock)
+
+    def _on_daemon(self, sock: socket.socket) -> None:
+        try:
+            message, fds = messages.receive(sock)
+        except (OSError, messages.MessageError):
+            message, fds = None, []
+        if message is None:
+            self._loop.forget(sock.fileno())
+            self._daemons.remove(sock)
+            sock.close()
+            if self._launch is None or not self._running and self._wait_status is None:
+                # nobody can start this container any more
+                self._abandon()
+            return
+        try:
+            answer = getattr(self, "_op_" + message["op"].replace("-", "_"))(message, fds, sock)
+        except OSError as error:
+            answer = {"error": str(error), "kind": type(error).__name__, "errno": error.errno}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}", "kind": type(error).__name__}
+        if answer is not None:
+            self._tell(sock, {**answer, "n": message["n"]})
+
+    def _tell(self, sock: socket.socket, message: messages.Message) -> None:
+        try:
+            messages.send(sock, message)
+        except OSError:
+            pass  # its end of stream will be read next
+
+    def _publish(self, event: messages.Message) -> None:
+        for sock in self._daemons:
+            self._tell(sock, event)
+
+    def _abandon(self) -> None:
+        if self._launch is not None:
+            self._launch.kill()
+        else:
+            self._loop.stop()
+
+    # -- requests
+
+    def _op_run(self, message: messages.Message, fds: list[int], sock: socket.socket) -> None:
+        self._spec = _read_json(self._directory, "bundle/config.json")
+        self._task = _read_json(self._directory, "task.json")
+        if self._task["seccomp"]:
+            with open(self._task["seccomp"], "rb") as file:
+                self._task["seccomp_program"] = file.read()
+        terminal = bool(self._spec["process"].get("terminal"))
+        self._prepare_streams()
+        assert self._streams is not None
+        self._enter_pid_namespace()
+        launch = self._launch = Launch(
+            self._loop, self._streams, terminal=terminal, stdin=bool(self._task["open_stdin"])
+        )
+        launch.on_ready = self._on_ready
+        launch.on_running = self._on_running
+        launch.on_error = self._on_start_error
+        self._answer_run = (sock, message["n"])
+        bundle = os.path.join(self._directory, "bundle")
+        launch.fork(lambda channel, stdio: child.start_container(channel, stdio, self._spec, self._task, bundle))
+
+    def _prepare_streams(self) -> None:
+        if self._streams is None:
+            if not self._task:
+                self._task = _read_json(self._directory, "task.json")
+            self._streams = Streams(
+                self._loop,
+                open_log(self._task["log"]),
+                stdin_once=bool(self._task["stdin_once"]),
+            )
+            self._streams.on_idle = self._maybe_stop
+            self._streams.on_detach = lambda: self._publish({"event": "detach"})
+
+    def _enter_pid_namespace(self) -> None:
+        """Our children, and only they, live in the pid namespace we take here: the first is its pid 1, execs come later."""
+        for namespace in self._spec["linux"]["namespaces"]:
+            if namespace["type"] == "pid":
+                if namespace.get("path"):
+                    namespaces.enter_path(namespace["path"], "pid")
+                else:
+                    syscall.unshare(syscall.CLONE_NEWPID)
+
+    def _on_ready(self) -> None:
+        assert self._launch is not None and self._answer_run is not None
+        sock, number = self._answer_run
+        pid = self._launch.pid
+        self._tell(sock, {"n": number, "pid": pid, "start_ticks": process.start_ticks(pid)})
+
+    def _op_start(self, message: messages.Message, fds: list[int], sock: socket.socket) -> None:
+        assert self._launch is not None
+        self._answer_start = (sock, message["n"])
+        self._launch.go()
+
+    def _on_running(self) -> None:
+        self._running = True
+        if self._answer_start is not None:
+            sock, number = self._answer_start
+            self._tell(sock, {"n": number, "started_at_ns": time.time_ns()})
+        self._maybe_finish()
+
+    def _on_start_error(self, message: messages.Message) -> None:
+        answer = self._answer_start or self._answer_run
+        if answer is not None:
+            self._tell(answer[0], {**message, "n": answer[1]})
+        self._loop.stop()
+
+    def _op_attach(self, message: messages.Message, fds: list[int], sock: socket.socket) -> messages.Message:
+        streams = self._streams
+        if message.get("exec_id"):
+            streams = self._execs[message["exec_id"]].streams
+        elif streams is None:
+            self._prepare_streams()
+            streams = self._streams
+        assert streams is not None
+        streams.attach(*_client(message, fds))
+        return {}
+
+    def _op_exec(self, message: messages.Message, fds: list[int], sock: socket.socket) -> None:
+        """fds: the request's body as a file, then perhaps a client's connection and its initial input."""
+        if self._launch is None or self._wait_status is not None:
+            raise OSError(3, "the container is not running")
+        with open(fds[0], "rb") as file:
+            request = json.loads(file.read())
+        if request["seccomp"]:
+            request["seccomp_program"] = self._task.get("seccomp_program")
+        request["cgroup_procs"] = self._task["cgroup_procs"]
+        request["namespaces"] = [
+            namespace["type"] for namespace in self._spec["linux"]["namespaces"] if namespace["type"] != "pid"
+        ]
+        exec_id = message["exec_id"]
+        answered = False
+
+        def answer(fields: messages.Message) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                self._tell(sock, {**fields, "n": message["n"]})
+
+        def on_error(error: messages.Message) -> None:
+            # the connection may already be upgraded: as dockerd does, the words go to the client's stdout
+            running.exit_code = EXIT_CODES.get(error["kind"], 126)
+            text = f"OCI runtime exec failed: exec failed: {error['error']}"
+            streams.tell_clients((text + "\r\n").encode())
+            answer({"error": text, "kind": error["kind"], "exit_code": running.exit_code})
+
+        streams = Streams(self._loop, None, stdin_once=True)
+        launch = Launch(
+            self._loop,
+            streams,
+            terminal=bool(request["process"].get("terminal")),
+            stdin=bool(request["open_stdin"]),
+        )
+        running = self._execs[exec_id] = _Exec(launch, streams)
+        streams.on_detach = lambda: self._publish({"event": "detach", "exec_id": exec_id})
+        if len(fds) > 1:
+            streams.attach(*_client(message, fds[1:]))
+        launch.on_running = lambda: answer({"pid": launch.pid})
+        launch.on_error = on_error
+        init = self._launch
+        launch.fork(lambda channel, stdio: child.start_exec(channel, stdio, init.pidfd, request))
+
+    def _op_signal(self, message: messages.Message, fds: list[int], sock: socket.socket) -> messages.Message:
+        assert self._launch is not None
+        if self._wait_status is not None:
+            raise ProcessLookupError(3, "the container's process has ended")
+        signal.pidfd_send_signal(self._launch.pidfd, message["signal"])
+        return {}
+
+    def _op_resize(self, message: messages.Message, fds: list[int], sock: socket.socket) -> messages.Message:
+        streams = self._execs[message["exec_id"]].streams if message.get("exec_id") else self._streams
+        assert streams is not None
+        streams.resize(message["height"], message["width"])
+        return {}
+
+    def _op_state(self, message: messages.Message, fds: list[int], sock: socket.socket) -> messages.Message:
+        return {
+            "running": self._running and self._wait_status is None,
+            "pid": self._launch.pid if self._launch else 0,
+            "execs": {exec_id: running.launch.pid for exec_id, running in self._execs.items()},
+        }
+
+    # -- children
+
+    def _on_child(self, events: int) -> None:
+        try:
+            os.read(self._wake_read, 512)
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self._launch is not None and pid == self._launch.pid:
+                self._wait_status = status
+                self._launch.settle()
+                self._maybe_finish()
+            for exec_id, running in tuple(self._execs.items()):
+                if running.launch.pid == pid:
+                    running.launch.settle()
+                    if running.exit_code is None:
+                        running.exit_code = _exit_code(status)
+                    self._finish_exec(exec_id)
+
+    def _finish_exec(self, exec_id: str) -> None:
+        """When an exec has been reaped: its exit code is told before its clients see the end of the stream and ask for it."""
+        running = self._execs[exec_id]
+        running.streams.drain_and_end()
+        os.close(running.launch.pidfd)
+        self._publish({"event": "exec-exit", "exec_id": exec_id, "exit_code": running.exit_code})
+        running.streams.on_idle = lambda: self._forget_exec(exec_id)
+        running.streams.finish()
+        if running.streams.idle:
+            self._forget_exec(exec_id)
+
+    def _forget_exec(self, exec_id: str) -> None:
+        self._execs.pop(exec_id, None)
+        self._maybe_stop()
+
+    def _maybe_finish(self) -> None:
+        """When the first process has run and been reaped: record the exit, tell it, hang up."""
+        if self._wait_status is None or self._streams is None or not self._running:
+            return
+        self._running = False
+        self._streams.drain_and_end()
+        self._record_exit(self._wait_status)
+        self._streams.finish()
+        self._loop.set_deadline("flush", FLUSH_S, self._loop.stop)
+        self._maybe_stop()
+
+    def _maybe_stop(self) -> None:
+        if self._wait_status is not None and self._streams is not None and self._streams.idle and not self._execs:
+            self._loop.stop()
+
+    def _record_exit(self, status: int) -> None:
+        record = {
+            "exit_code": _exit_code(status),
+            "oom_killed": self._was_oom_killed(),
+            "finished_at_ns": time.time_ns(),
+        }
+        aside = os.path.join(self._directory, "exit.json.aside")
+        with open(aside, "w") as file:
+            json.dump(record, file)
+        os.rename(aside, os.path.join(self._directory, "exit.json"))
+        self._publish({"event": "exit", **record})
+
+    def _was_oom_killed(self) -> bool:
+        if not self._task.get("oom_file"):
+            return False
+        try:
+            with open(self._task["oom_file"]) as file:
+                counters = dict(line.split() for line in file if len(line.split()) == 2)
+        except OSError:
+            return False
+        return int(counters.get("oom_kill", 0)) > 0
+
+
+def _client(message: messages.Message, fds: list[int]) -> tuple[AttachedClient, bytes]:
+    """fds: the connection, then perhaps a file with input that came with the request."""
+    initial = b""
+    if len(fds) > 1:
+        with open(fds[1], "rb") as file:
+            initial = file.read()
+    keys = message.get("detach_keys")
+    client = AttachedClient(
+        socket.socket(fileno=fds[0]),
+        frozenset(message["wanted"]),
+        framed=message["framed"],
+        matcher=DetachMatcher.parse(keys) if keys else None,
+    )
+    return client, initial
+
+
+def _read_json(directory: str, name: str) -> dict[str, Any]:
+    with open(os.path.join(directory, name), "rb") as file:
+        result: dict[str, Any] = json.loads(file.read())
+        return result
+
+
+def _exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+

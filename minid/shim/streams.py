@@ -1,0 +1,346 @@
+"""Standard streams of one process: from its pipes or terminal to the log and to every attached client, and back.
+
+A client is the HTTP connection itself, handed over by the daemon, so its bytes never pass through the event loop of the
+daemon. Without a terminal output is framed as ``Engine API v1.44 POST /containers/{id}/attach § Stream format`` says.
+Every buffer is bounded: when a client is ``CLIENT_LIMIT_BYTES`` behind, reading from the process pauses (the process feels the
+pipe, as in any shell pipeline); a client that then takes nothing for ``STALL_S`` while others wait is cut off.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from minid.kernel import terminal
+from minid.shim.detach import DetachMatcher
+from minid.shim.loop import GONE, READ, WRITE, Loop
+
+CHUNK_BYTES = 64 * 1024
+CLIENT_LIMIT_BYTES = 1024 * 1024
+STDIN_LIMIT_BYTES = 64 * 1024
+PIPE_BYTES = 256 * 1024
+STALL_S = 10.0
+STREAM_NUMBER = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+
+class Log(Protocol):
+    """Where output is kept; see ``minid.shim.logfile``."""
+
+    def write(self, stream: str, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class AttachedClient:
+    """One connection: what it wants to see, what is still to be sent, whether its input is ours to read."""
+
+    def __init__(self, sock: socket.socket, wanted: frozenset[str], *, framed: bool, matcher: DetachMatcher | None) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self.wanted = wanted  # of stdin, stdout, stderr
+        self.framed = framed
+        self.matcher = matcher
+        self.pending: deque[bytes] = deque()
+        self.pending_bytes = 0
+        self.input_open = True
+        self.progress_s = time.monotonic()
+
+    def queue(self, stream: str, data: bytes) -> None:
+        if self.framed:
+            data = struct.pack(">BxxxL", STREAM_NUMBER[stream], len(data)) + data
+        self.pending.append(data)
+        self.pending_bytes += len(data)
+
+    def flush(self) -> bool:
+        """Send what the socket takes; False once the other side is gone."""
+        try:
+            while self.pending:
+                data = self.pending[0]
+                sent = self.socket.send(data)
+                self.pending_bytes -= sent
+                self.progress_s = time.monotonic()
+                if sent == len(data):
+                    self.pending.popleft()
+                else:
+                    self.pending[0] = data[sent:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return False
+        return True
+
+    def hang_up(self) -> None:
+        """Close so that the peer sees the end of the stream, not a reset because of input nobody read."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            while self.socket.recv(CHUNK_BYTES):
+                pass
+        self.socket.close()
+
+
+class Streams:
+    """The pump of one process. Give it descriptors with ``open_pipes`` or ``open_terminal``, clients with ``attach``.
+
+    ``on_idle`` is called once, after ``finish``, when the last client has taken everything.
+    """
+
+    def __init__(self, loop: Loop, log: Log | None, *, stdin_once: bool) -> None:
+        self._loop = loop
+        self._log = log
+        self._stdin_once = stdin_once
+        self._sources: dict[int, str] = {}
+        self._paused = False
+        self._stdin = -1
+        self._stdin_pending = bytearray()
+        self._stdin_closing = False
+        self._terminal = -1
+        self._clients: list[AttachedClient] = []
+        self._finished = False
+        self.ended = False
+        self.on_idle: Callable[[], None] = lambda: None
+        self.on_detach: Callable[[], None] = lambda: None
+
+    # -- the process's side
+
+    def open_pipes(self, stdin: int | None, stdout: int, stderr: int) -> None:
+        """Take over our ends of the pipes; ``stdin`` None when the process reads /dev/null."""
+        if stdin is not None:
+            os.set_blocking(stdin, False)
+            self._stdin = stdin
+            self._flush_stdin()
+        for fd, name in ((stdout, "stdout"), (stderr, "stderr")):
+            os.set_blocking(fd, False)
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            self._add_source(fd, name)
+
+    def open_terminal(self, master: int) -> None:
+        """Take over a terminal's master side."""
+        os.set_blocking(master, False)
+        self._terminal = master
+        self._stdin = master
+        self._add_source(master, "stdout")
+        self._flush_stdin()
+
+    def resize(self, height: int, width: int) -> None:
+        """Raises OSError(ENOTTY) when the process has no terminal."""
+        if self._terminal < 0:
+            raise OSError(errno.ENOTTY, "the process has no terminal, or it has ended")
+        terminal.set_size(self._terminal, height, width)
+
+    def _add_source(self, fd: int, name: str) -> None:
+        self._sources[fd] = name
+        self._watch_source(fd)
+
+    def _watch_source(self, fd: int) -> None:
+        writing = fd == self._terminal and self._stdin_pending
+        self._loop.watch(fd, (0 if self._paused else READ) | (WRITE if writing else 0), lambda events: self._on_source(fd, events))
+
+    def _on_source(self, fd: int, events: int) -> None:
+        if events & WRITE:
+            self._flush_stdin()
+        if fd not in self._sources or not events & (READ | GONE):
+            return
+        if self._paused:
+            # a hang-up is reported however long we do not read: look away until clients have caught up
+            self._loop.forget(fd)
+            return
+        self._read_source(fd)
+
+    def _read_source(self, fd: int) -> bool:
+        """Read and spread one chunk; False when there was none."""
+        try:
+            data = os.read(fd, CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EIO:  # EIO: the last slave of the terminal was closed
+                raise
+            data = b""
+        if not data:
+            self._close_source(fd)
+            return False
+        name = self._sources[fd]
+        if self._log is not None:
+            self._log.write(name, data)
+        for client in tuple(self._clients):
+            if name in client.wanted:
+                client.queue(name, data)
+                self._flush(client)
+        return True
+
+    def _close_source(self, fd: int) -> None:
+        del self._sources[fd]
+        self._loop.forget(fd)
+        if fd == self._terminal:
+            self._terminal = self._stdin = -1
+            self._stdin_pending.clear()
+        os.close(fd)
+        if not self._sources:
+            self._end()
+
+    def drain_and_end(self) -> None:
+        """The process is gone: what it wrote is in the pipes; do not wait for others who may hold them open."""
+        for fd in tuple(self._sources):
+            while fd in self._sources and self._read_source(fd):
+                pass
+            if fd in self._sources:
+                self._close_source(fd)
+
+    def _end(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        if self._stdin >= 0:
+            self._close_stdin()
+        if self._log is not None:
+            self._log.close()
+
+    # -- the clients' side
+
+    @property
+    def idle(self) -> bool:
+        """Finished, and no client still has output to take."""
+        return self._finished and not self._clients
+
+    def finish(self) -> None:
+        """The exit is known to whom it concerns: hang up on every client once it has taken all output."""
+        self._finished = True
+        for client in tuple(self._clients):
+            self._flush(client)
+
+    def tell_clients(self, text: bytes) -> None:
+        """Words of our own on every client's stdout (why an exec could not start)."""
+        for client in self._clients:
+            if "stdout" in client.wanted or "stderr" in client.wanted:
+                client.queue("stdout", text)
+
+    def attach(self, client: AttachedClient, initial: bytes = b"") -> None:
+        """Serve ``client`` from now on; ``initial`` is input that came with its request."""
+        self._clients.append(client)
+        self._watch_client(client)
+        if initial:
+            self._input(client, initial)
+        if self._finished:
+            self._flush(client)
+
+    def _watch_client(self, client: AttachedClient) -> None:
+        fd = client.socket.fileno()
+        if fd < 0:
+            return
+        reading = client.input_open and len(self._stdin_pending) < STDIN_LIMIT_BYTES
+        events = (READ if reading else 0) | (WRITE if client.pending else 0)
+        self._loop.watch(fd, events, lambda happened: self._on_client(client, happened))
+
+    def _on_client(self, client: AttachedClient, events: int) -> None:
+        if events & READ:
+            try:
+                data = client.socket.recv(CHUNK_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._drop(client)
+                return
+            if data:
+                self._input(client, data)
+            else:
+                self._input_ended(client)
+        if client in self._clients and events & WRITE:
+            self._flush(client)
+        if client in self._clients and events & GONE and not events & READ:
+            self._drop(client)
+
+    def _input_ended(self, client: AttachedClient) -> None:
+        client.input_open = False
+        if "stdin" in client.wanted and self._stdin_once:
+            self._stdin_closing = True
+            self._flush_stdin()
+        self._watch_client(client)
+
+    def _input(self, client: AttachedClient, data: bytes) -> None:
+        if "stdin" not in client.wanted:
+            return
+        detached = False
+        if client.matcher is not None:
+            data, detached = client.matcher.feed(data)
+        if self._stdin >= 0 or not self._sources:
+            self._stdin_pending += data
+        self._flush_stdin()
+        if detached:
+            self._drop(client)
+            self.on_detach()
+
+    def _flush(self, client: AttachedClient) -> None:
+        if not client.flush():
+            self._drop(client)
+            return
+        if self._finished and not client.pending:
+            self._drop(client)
+            return
+        self._watch_client(client)
+        self._balance()
+
+    def _drop(self, client: AttachedClient) -> None:
+        if client not in self._clients:
+            return
+        self._clients.remove(client)
+        self._loop.forget(client.socket.fileno())
+        client.hang_up()
+        self._balance()
+        if self.idle:
+            self.on_idle()
+
+    def _balance(self) -> None:
+        """Pause reading from the process while a client is too far behind."""
+        behind = [client for client in self._clients if client.pending_bytes > CLIENT_LIMIT_BYTES]
+        if behind and len(self._clients) > 1:
+            now_s = time.monotonic()
+            for client in behind:
+                if now_s - client.progress_s > STALL_S:
+                    self._drop(client)
+                    return
+            self._loop.set_deadline("stalled client", STALL_S, self._balance)
+        if bool(behind) != self._paused:
+            self._paused = bool(behind)
+            for fd in self._sources:
+                self._watch_source(fd)
+
+    # -- stdin
+
+    def _flush_stdin(self) -> None:
+        if self._stdin < 0:
+            return
+        try:
+            while self._stdin_pending:
+                written = os.write(self._stdin, self._stdin_pending[:CHUNK_BYTES])
+                del self._stdin_pending[:written]
+        except BlockingIOError:
+            pass
+        except OSError:  # the process closed its end
+            self._close_stdin()
+            return
+        if self._stdin == self._terminal:
+            if self._terminal in self._sources:
+                self._watch_source(self._terminal)
+        elif self._stdin_pending:
+            self._loop.watch(self._stdin, WRITE, lambda events: self._flush_stdin())
+        elif self._stdin_closing:
+            self._close_stdin()
+        else:
+            self._loop.forget(self._stdin)
+        for client in self._clients:
+            self._watch_client(client)
+
+    def _close_stdin(self) -> None:
+        fd, self._stdin = self._stdin, -1
+        self._stdin_pending.clear()
+        if fd >= 0 and fd != self._terminal:
+            self._loop.forget(fd)
+            os.close(fd)
