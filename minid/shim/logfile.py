@@ -216,7 +216,7 @@ class LogFile:
 
     def _frame_long(self, stream: str, whole: bytes, stamp: str) -> bytes:
         records = []
-        for line in whole.splitlines(keepends=True) if b"\r" not in whole else _split(whole):
+        for line in _split(whole):
             while len(line) > PARTIAL_BYTES + 1:
                 cut = _character_boundary(line)
                 records.append(self._record(stream, line[:cut], stamp))
