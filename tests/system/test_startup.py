@@ -1,0 +1,175 @@
+"""The program ``minid`` refuses to start: each reason with its message and its exit status."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minid import dataroot
+from minid.exits import ExitStatus, StartupError
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+TOP = Path(__file__).parents[2]
+
+
+def run_minid(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "minid.cli", *arguments]
+    return subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, timeout=60, **more)  # type: ignore[call-overload,no-any-return]
+
+
+def roots(tmp_path: Path) -> list[str]:
+    return ["--data-root", str(tmp_path / "data"), "--exec-root", str(tmp_path / "exec")]
+
+
+def test_version_and_help():
+    done = run_minid("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("minid version 0.1.0, build ")
+    assert "Exit status:" in run_minid("--help").stdout
+
+
+def test_validate(tmp_path):
+    file = tmp_path / "minid.yaml"
+    file.write_text("debug: true\nruntimes: {x: {path: /x}}\n")
+    done = run_minid("--validate", "--config-file", str(file))
+    assert (done.returncode, done.stdout) == (0, "configuration OK\n")
+    assert f"minid: warning: {file}:2: runtimes: has no effect" in done.stderr
+    file.write_text("debug: true\nstorage-drivr: x\nmtu: big\n")
+    done = run_minid("--validate", "--config-file", str(file))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"minid: {file}:2: storage-drivr: unknown key (did you mean storage-driver?)\n"
+        f'minid: {file}:3: mtu: expected a whole number, got the text "big"\n'
+    )
+
+
+def test_wrong_flags():
+    done = run_minid("--bogus")
+    assert (done.returncode, done.stderr) == (2, "minid: unknown flag: --bogus\nSee 'minid --help'.\n")
+    done = run_minid("-H", "tcp://0.0.0.0:2375")
+    assert done.returncode == 1
+    assert "does not listen on TCP" in done.stderr
+
+
+def test_not_root(tmp_path):
+    done = run_minid(*roots(tmp_path), user=4242, group=4242, extra_groups=[])
+    assert done.returncode == ExitStatus.NOT_ROOT, done.stderr
+    assert "minid has to be started as root" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def holder(tmp_path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has claimed the data root, the exec root and the pid file, as a daemon does."""
+    program = (
+        "import sys\nfrom minid.config import load\nfrom minid.startup import claimed\n"
+        "with claimed(load(None, {'data-root': sys.argv[1], 'exec-root': sys.argv[2]})):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "data"), str(tmp_path / "exec")],
+        cwd=TOP,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout and process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_another_daemon_on_the_same_data_root(tmp_path, holder):
+    done = run_minid("--data-root", str(tmp_path / "data"), "--exec-root", str(tmp_path / "second"))
+    assert done.returncode == ExitStatus.DATA_ROOT_IN_USE
+    assert f"another minid (pid {holder.pid}) uses this data root" in done.stderr
+
+
+def test_another_daemon_with_the_same_pidfile(tmp_path, holder):
+    done = run_minid("--data-root", str(tmp_path / "second"), "--exec-root", str(tmp_path / "exec"))
+    assert done.returncode == ExitStatus.PIDFILE_IN_USE
+    assert f"the process it names ({holder.pid}) still runs" in done.stderr
+
+
+def test_claims_end_with_the_process(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert (tmp_path / "exec" / "minid.pid").read_text() == f"{holder.pid}\n"
+    from minid.config import load
+    from minid.startup import claimed
+
+    config = load(None, {"data-root": str(tmp_path / "data"), "exec-root": str(tmp_path / "exec")})
+    with claimed(config):
+        assert config.pidfile.read_text() == f"{os.getpid()}\n"
+    assert not config.pidfile.exists()
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o710
+    assert (tmp_path / "exec").stat().st_mode & 0o777 == 0o711
+
+
+# Data roots that cannot serve: each on a real file system, mounted in a namespace of its own.
+
+
+def test_data_root_is_a_file(tmp_path):
+    (tmp_path / "data").touch()
+    done = run_minid(*roots(tmp_path))
+    assert done.returncode == ExitStatus.DATA_ROOT_UNUSABLE
+    assert (
+        f"{tmp_path}/data: cannot be the data root: the directory cannot be made: File exists" in done.stderr
+    )
+
+
+@pytest.fixture
+def mounted(tmp_path) -> Iterator[object]:
+    made: list[Path] = []
+
+    def mount(*options: str) -> Path:
+        point = tmp_path / f"mount{len(made)}"
+        point.mkdir()
+        subprocess.run(["mount", *options, str(point)], check=True)
+        made.append(point)
+        return point
+
+    yield mount
+    for point in reversed(made):
+        subprocess.run(["umount", str(point)], check=True)
+
+
+def complaint(data_root: Path) -> str:
+    with pytest.raises(StartupError) as caught:
+        dataroot.prepare(data_root)
+    assert caught.value.status is ExitStatus.DATA_ROOT_UNUSABLE
+    return str(caught.value)
+
+
+def test_read_only(mounted):
+    point = mounted("-t", "tmpfs", "tmpfs")
+    (point / "data").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(point)], check=True)
+    assert "cannot be made: Read-only file system" in complaint(point / "new")
+    assert "Read-only file system" in complaint(point / "data")
+
+
+def test_noexec(mounted):
+    point = mounted("-t", "tmpfs", "-o", "noexec", "tmpfs")
+    assert f"it is on tmpfs at {point}, which is mounted noexec: no container could" in complaint(
+        point / "data"
+    )
+    assert os.listdir(point / "data") == []
+
+
+def test_without_extended_attributes(mounted):
+    """ramfs keeps owners, links and modes, and has no trusted.* attributes."""
+    point = mounted("-t", "ramfs", "ramfs")
+    assert f"it is on ramfs at {point}, which cannot keep extended attributes" in complaint(point / "data")
+    assert os.listdir(point / "data") == []
+
+
+def test_tmpfs_serves(mounted):
+    point = mounted("-t", "tmpfs", "tmpfs")
+    dataroot.prepare(point / "data")
+    assert os.listdir(point / "data") == []
