@@ -1,10 +1,11 @@
-"""Paths inside a root: every lookup in a rootfs, a layer or a volume goes through here, never by joined strings.
+"""Paths inside a root: lookups in a rootfs, a layer or a volume go through here, never through joined
+strings.
 
-``root`` is a descriptor of the directory that counts as ``/`` (``O_PATH`` will do). ``path`` is what a process
-chrooted there would use: absolute or relative means the same, symlinks and ``..`` are followed but can't leave
-the root (``openat2(2)`` ``RESOLVE_IN_ROOT``), and magic links of /proc are refused. Every function raises OSError
-with the path; the descriptors it returns are close-on-exec and belong to the caller. Strings may hold surrogate
-escapes.
+``root`` is a descriptor of the directory that counts as ``/`` (``O_PATH`` will do). ``path`` is what a
+process chrooted there would use: absolute or relative means the same, symlinks and ``..`` are followed but
+can't leave the root (``openat2(2)`` ``RESOLVE_IN_ROOT``), and magic links of /proc are refused. Every
+function raises OSError with the path; the descriptors it returns are close-on-exec and belong to the
+caller. Strings may hold surrogate escapes.
 """
 
 import errno
