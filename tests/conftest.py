@@ -115,7 +115,8 @@ def registry() -> Iterator[Registry]:
 
 @pytest.fixture(scope="session")
 def wire(engine: Engine) -> Wire:
-    return Wire(engine.socket)
+    """Requests at the version that the daemon advertises: 1.44 for minid, 1.41 for Debian's dockerd."""
+    return Wire(engine.socket, Wire(engine.socket, "").get("/version")["ApiVersion"])
 
 
 def pull(wire: Wire, name: str) -> None:

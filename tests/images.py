@@ -211,7 +211,7 @@ def busybox() -> Image:
     base.directory("root", 0o700).directory("tmp", 0o1777).directory("var/tmp", 0o1777)
     base.directory("home/app", 0o750, uid=1000, gid=1000)
     base.directory("var/data", 0o711, uid=1000, gid=2000).file("var/data/seed", "seed\n", 0o640, uid=1000, gid=2000)
-    base.symlink("var/data/link", "seed")
+    base.symlink("var/data/link", "seed").symlink("var/etc-link", "/etc").symlink("var/up-link", "../../../../../etc")
     base.file("bin/busybox", BUSYBOX.read_bytes(), 0o755)
     for applet in applets:
         if applet != "busybox":

@@ -191,6 +191,8 @@ class Wire:
             lines.append("Content-Type: application/json")
         if upgrade:
             lines += ["Connection: Upgrade", "Upgrade: tcp"]
+        else:
+            lines.append("Connection: close")
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(timeout_s)
         try:
