@@ -60,7 +60,7 @@ def mount_point_of(path: Path, mountinfo: str) -> MountPoint:
 
 
 def find_unfitness(type: str, flags: int) -> str | None:
-    """Why a file system of that type, with those ``f_flag`` of ``statvfs(3)``, cannot serve; None if it may."""
+    """Why such a file system, with those ``f_flag`` of ``statvfs(3)``, cannot serve; None if it may."""
     if type in UNFIT:
         return UNFIT[type]
     if flags & os.ST_RDONLY:
@@ -85,15 +85,9 @@ def prepare(data_root: Path) -> None:
         raise _unusable(data_root, f"the directory cannot be made: {error.strerror}") from error
     mount = mount_point_of(real, mountinfo)
     where = f"{mount.type} at {mount.path}"
-    if mount.type in UNFIT:
-        raise _unusable(data_root, f"it is on {where}, {UNFIT[mount.type]}")
     flags = os.statvfs(real).f_flag
-    if flags & os.ST_RDONLY:
-        raise _unusable(data_root, f"it is on {where}, which is mounted read-only")
-    if flags & os.ST_NOEXEC:
-        raise _unusable(
-            data_root, f"it is on {where}, which is mounted noexec: no container could run a program"
-        )
+    if reason := find_unfitness(mount.type, flags):
+        raise _unusable(data_root, f"it is on {where}, {reason}")
     if flags & os.ST_NOSUID:
         log.warning(
             "the data root is mounted nosuid: su, sudo and ping in containers may fail",
