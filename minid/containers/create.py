@@ -60,15 +60,15 @@ class Creation:
 
     async def create(self, request: CreateRequest) -> Draft:
         """Raises NotFound (image), InvalidParameter, Conflict (name); leaves nothing behind when it fails."""
-        name = self._reserve_name(request.name)
+        container_id = _new_id()
+        name = self._reserve_name(request.name, container_id)
         try:
-            return await self._create(request, name)
+            return await self._create(request, name, container_id)
         finally:
             self._reserved.discard(name)
 
-    async def _create(self, request: CreateRequest, name: str) -> Draft:
+    async def _create(self, request: CreateRequest, name: str, container_id: str) -> Draft:
         image = self._image(request)
-        container_id = _new_id()
         config, host_config, warnings = self._settle(request, image, container_id)
         path, args = merge.command(config)
         created: list[str] = []
@@ -104,15 +104,14 @@ class Creation:
             raise
         return Draft(container, tuple(warnings))
 
-    def _reserve_name(self, wanted: str) -> str:
-        name = wanted.removeprefix("/")
-        if name:
-            names.check(name)
+    def _reserve_name(self, wanted: str, container_id: str) -> str:
+        if wanted:
+            name = names.check(wanted)
             self._store.check_name_free(name)
             if name in self._reserved:
                 raise InvalidParameter(f'the container name "/{name}" is being used by a request in progress')
         else:
-            name = names.generate(lambda taken: self._store.name_taken(taken) or taken in self._reserved)
+            name = names.generate(lambda each: self._store.name_taken(each) or each in self._reserved, container_id)
         self._reserved.add(name)
         return name
 

@@ -5,6 +5,7 @@ case with the same units, so that ``minid.api.schema`` can map them by rule; uni
 comments. ``None`` means "not given"; where Docker tells ``null`` from an empty list, so do we.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -345,6 +346,10 @@ class Client:
 
     fd: int
     initial: bytes = b""
+
+    def close(self) -> None:
+        """For a callee that has no use for it."""
+        os.close(self.fd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class TaskOptions:
     """What the shim needs beside the OCI spec; ``seccomp`` is the path of a compiled filter, "" for none."""
 
     rootfs: Rootfs
+    cgroup_paths: Mapping[str, str]
     cgroup_procs: tuple[str, ...]
     oom_file: str
     seccomp: str

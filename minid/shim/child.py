@@ -191,7 +191,7 @@ def _drop_privileges(spec: Spec, task: dict[str, Any], user: users.User) -> None
     if program and not no_new_privileges:
         seccomp.load(program)
     capabilities.set_keep_caps(True)
-    os.setgroups(user.groups)
+    os.setgroups(user.additional_gids)
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
     keeps = user.uid == 0

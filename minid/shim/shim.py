@@ -21,9 +21,9 @@ from typing import Any
 
 from minid.kernel import namespaces, process, syscall
 from minid.shim import child, messages
-from minid.shim.detach import DetachMatcher
+from minid.shim.detach import Detacher, parse_keys
 from minid.shim.launch import Launch
-from minid.shim.logfile import open_log
+from minid.shim.logfile import LogFile, parse_options
 from minid.shim.loop import READ, Loop
 from minid.shim.streams import AttachedClient, Streams
 
@@ -170,9 +170,10 @@ class Shim:
         if self._streams is None:
             if not self._task:
                 self._task = _read_json(self._directory, "task.json")
+            log = self._task["log"]
             self._streams = Streams(
                 self._loop,
-                open_log(self._task["log"]),
+                LogFile(log["path"], parse_options(log["config"]), log["attributes"]) if log["path"] else None,
                 stdin_once=bool(self._task["stdin_once"]),
             )
             self._streams.on_idle = self._maybe_stop
@@ -375,7 +376,7 @@ def _client(message: messages.Message, fds: list[int]) -> tuple[AttachedClient, 
         socket.socket(fileno=fds[0]),
         frozenset(message["wanted"]),
         framed=message["framed"],
-        matcher=DetachMatcher.parse(keys) if keys else None,
+        detacher=Detacher(parse_keys(keys)) if keys else None,
     )
     return client, initial
 

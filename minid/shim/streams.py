@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from minid.kernel import terminal
-from minid.shim.detach import DetachMatcher
+from minid.shim.detach import Detacher
 from minid.shim.loop import GONE, READ, WRITE, Loop
 
 CHUNK_BYTES = 64 * 1024
@@ -40,12 +40,12 @@ class Log(Protocol):
 class AttachedClient:
     """One connection: what it wants to see, what is still to be sent, whether its input is ours to read."""
 
-    def __init__(self, sock: socket.socket, wanted: frozenset[str], *, framed: bool, matcher: DetachMatcher | None) -> None:
+    def __init__(self, sock: socket.socket, wanted: frozenset[str], *, framed: bool, detacher: Detacher | None) -> None:
         sock.setblocking(False)
         self.socket = sock
         self.wanted = wanted  # of stdin, stdout, stderr
         self.framed = framed
-        self.matcher = matcher
+        self.detacher = detacher
         self.pending: deque[bytes] = deque()
         self.pending_bytes = 0
         self.input_open = True
@@ -259,6 +259,8 @@ class Streams:
 
     def _input_ended(self, client: AttachedClient) -> None:
         client.input_open = False
+        if client.detacher is not None:
+            self._stdin_pending += client.detacher.flush()
         if "stdin" in client.wanted and self._stdin_once:
             self._stdin_closing = True
             self._flush_stdin()
@@ -268,8 +270,8 @@ class Streams:
         if "stdin" not in client.wanted:
             return
         detached = False
-        if client.matcher is not None:
-            data, detached = client.matcher.feed(data)
+        if client.detacher is not None:
+            data, detached = client.detacher.feed(data)
         if self._stdin >= 0 or not self._sources:
             self._stdin_pending += data
         self._flush_stdin()

@@ -1,0 +1,65 @@
+"""The cgroups of containers by container id: made at a start, gone at the end, found again by a later daemon.
+
+The kernel's side is ``minid.kernel.cgroups``; what can block there runs in a thread.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minid.errors import Conflict
+from minid.kernel import cgroups
+from minid.kernel.cgroups import Cgroup, Tree
+
+
+class Groups:
+    """One per daemon."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._groups: dict[str, Cgroup] = {}
+
+    def create(self, container_id: str, resources: Mapping[str, Any]) -> Cgroup:
+        """Make and limit the container's cgroup; a left-over of a crashed run is removed first."""
+        stale = self._tree.find(container_id)
+        if stale is not None:
+            stale.try_remove()
+        group = self._groups[container_id] = self._tree.create(container_id, resources)
+        return group
+
+    def restore(self, container_id: str, directory: Path) -> None:
+        """Find the cgroup of a container that an earlier daemon started, wherever that daemon's own cgroup was."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            paths = json.loads((directory / "task.json").read_bytes())["cgroup_paths"]
+            self._groups[container_id] = cgroups.reopen(paths)
+
+    def get(self, container_id: str) -> Cgroup:
+        group = self._groups.get(container_id) or self._tree.find(container_id)
+        if group is None:
+            raise Conflict(f"container {container_id} has no cgroup: it is not running")
+        return group
+
+    async def remove(self, container_id: str) -> None:
+        """Kill what is left in it and remove it. Idempotent."""
+        group = self._groups.pop(container_id, None) or self._tree.find(container_id)
+        if group is not None and not group.try_remove():
+            group.kill()
+            await asyncio.to_thread(group.remove)
+
+    async def freeze(self, container_id: str) -> None:
+        await asyncio.to_thread(self.get(container_id).freeze)
+
+    async def thaw(self, container_id: str) -> None:
+        await asyncio.to_thread(self.get(container_id).thaw)
+
+    async def update(self, container_id: str, resources: Mapping[str, Any]) -> list[str]:
+        return await asyncio.to_thread(self.get(container_id).update, resources)
+
+    def pids(self, container_id: str) -> list[int]:
+        return self.get(container_id).pids()
+
+    def stats(self, container_id: str) -> dict[str, Any]:
+        return self.get(container_id).stats()
