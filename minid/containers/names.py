@@ -37,7 +37,6 @@ _SURNAMES = (
 )
 ADJECTIVES: tuple[str, ...] = tuple(_ADJECTIVES.split())
 SURNAMES: tuple[str, ...] = tuple(_SURNAMES.split())
-_ATTEMPTS = 6
 
 
 def check(name: str) -> str:
@@ -48,15 +47,14 @@ def check(name: str) -> str:
     return plain
 
 
-def generate(taken: Callable[[str], bool], container_id: str, dice: random.Random | None = None) -> str:
-    """``adjective_surname`` that is not taken, with a digit behind it when that is hard to find; at last a
-    short id.
+def generate(taken: Callable[[str], bool], dice: random.Random | None = None) -> str:
+    """``adjective_surname`` that is not taken; with more and more digits behind it when that is hard to
+    find.
     """
     roll = dice or random
-    for attempt in range(_ATTEMPTS):
-        name = f"{roll.choice(ADJECTIVES)}_{roll.choice(SURNAMES)}"
-        if attempt > 0:
-            name += str(roll.randrange(10))
+    digits = ""
+    while True:
+        name = f"{roll.choice(ADJECTIVES)}_{roll.choice(SURNAMES)}{digits}"
         if not taken(name):
             return name
-    return container_id[:12]
+        digits += str(roll.randrange(10))

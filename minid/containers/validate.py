@@ -29,16 +29,18 @@ SYSCTLS = frozenset(
 )
 
 
-def validate(config: ContainerConfig, host_config: HostConfig, host: Host) -> list[str]:
+def validate(
+    config: ContainerConfig, host_config: HostConfig, host: Host, *, merged: bool = True
+) -> list[str]:
     """Refuse a request that can't be; returns warnings for the client, in Docker's words where Docker has
     them.
 
-    ``config`` may be merged with the image's or not. What needs a look at something else (other
-    containers, volumes, the sources of binds, device nodes) is checked by whoever looks. Raises
-    InvalidParameter.
+    ``merged``: ``config`` holds the image's presets already, so that a port it exposes is no conflict.
+    What needs a look at something else (other containers, volumes, the sources of binds, device nodes) is
+    checked by whoever looks. Raises InvalidParameter.
     """
     _check_config(config)
-    _check_modes(config, host_config)
+    _check_modes(config, host_config, merged)
     if host_config.auto_remove and host_config.restart_policy.name not in ("", "no"):
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
     mounts.plan(config, host_config)
@@ -153,7 +155,7 @@ def check_healthcheck(check: Healthcheck) -> None:
         raise InvalidParameter(f"unknown type in Healthcheck: {check.test[0]} (use NONE, CMD or CMD-SHELL)")
 
 
-def _check_modes(config: ContainerConfig, host_config: HostConfig) -> None:
+def _check_modes(config: ContainerConfig, host_config: HostConfig, merged: bool) -> None:
     network = host_config.network_mode
     shares = network.startswith("container:")
     if shares and network == "container:":
@@ -177,7 +179,7 @@ def _check_modes(config: ContainerConfig, host_config: HostConfig) -> None:
             shares and (host_config.port_bindings or host_config.publish_all_ports),
             "port publishing and the container type network mode",
         ),
-        (shares and config.exposed_ports, "port exposing and the container type network mode"),
+        (shares and config.exposed_ports and not merged, "port exposing and the container type network mode"),
     )
     for found, text in conflicts:
         if found:
