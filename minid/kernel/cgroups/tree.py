@@ -200,7 +200,7 @@ def _parents_v1(hierarchies: Hierarchies, own: Mapping[str, str], parent: str | 
 
 def _below(directory: str, parent: str) -> str:
     """``--cgroup-parent`` below a directory; ``..`` cannot lead out of it."""
-    return directory.rstrip("/") + os.path.normpath("/" + parent).rstrip("/")
+    return directory.rstrip("/") + os.path.normpath("/" + parent.lstrip("/")).rstrip("/")
 
 
 def _parent_v2(hierarchies: Hierarchies, own: str, parent: str | None) -> str:
