@@ -1,0 +1,257 @@
+"""The HTTP connection: aiohttp's protocol, able to give its socket away.
+
+``POST /containers/{id}/attach`` and ``POST /exec/{id}/start`` are *hijackable*: what follows their head may
+be a body and then the user's input, in packets cut anywhere. So aiohttp's parser gets bytes only up to the end
+of each request's head, and what comes behind a hijackable one is kept here, with or without ``Upgrade``.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from minid.api.failure import BodyTooLarge
+from minid.api.peer import Peer, find_peer
+from minid.errors import InvalidParameter
+
+HIJACKABLE = re.compile(r"(?:/v[0-9.]+)?/(?:containers/[^/?]+/attach|exec/[^/?]+/start)(?:\?.*)?")
+SURPLUS_BYTES = 64 << 10
+HEAD_END = b"\r\n\r\n"
+
+
+class Connection(web.RequestHandler):
+    """One client's connection."""
+
+    __slots__ = (
+        "_arrival",
+        "_body",
+        "_end",
+        "_eof",
+        "_lost",
+        "_surplus",
+        "_tail",
+        "_taken",
+        "_upgrade_asked",
+        "_wanted_bytes",
+        "answering",
+        "peer",
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._tail = b""  # the last three bytes: a head's end may be cut by packets
+        self._body: Any = None  # the payload of the latest request
+        self._surplus: bytearray | None = None  # what came behind the head of a hijackable request
+        self._upgrade_asked = False  # aiohttp's parser then takes no more HTTP
+        self._end = 0  # where the body ends in the surplus
+        self._wanted_bytes = 0
+        self._arrival: asyncio.Future[None] | None = None
+        self._eof = False
+        self._taken = False
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self.answering = False  # the headers of a streamed answer are out
+        self.peer: Peer | None = None
+
+    # --- what the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.peer = find_peer(transport.get_extra_info("socket"))
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._surplus is not None:
+            self._surplus += data
+            self._pause_when_full()
+            self._wake()
+            return
+        start = 0
+        while self._surplus is None:
+            end = self._head_end(data, start)
+            if end < 0:
+                self._tail = (self._tail + data[start:])[-3:]
+                self._feed(data[start:] if start else data)
+                return
+            self._tail = b""
+            self._feed(data[start:end])
+            if self._hijackable_now():
+                self._surplus = bytearray(data[end:])
+                self._pause_when_full()
+            start = end
+            if start == len(data):
+                return
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        if self._surplus is None:
+            return None  # the transport closes, and the handler is cancelled
+        self._eof = True
+        self._wake()
+        return True  # only the client's half: its input has ended, it still reads
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._taken:
+            self._task_handler = None  # or the base class would cancel the handler that took the socket
+        if not self._lost.done():
+            self._lost.set_result(None)
+        super().connection_lost(exc)
+        self._wake()
+
+    # --- what handlers call
+
+    def hijackable(self, request: web.BaseRequest) -> bool:
+        """Whether this request may take the socket: a hijackable one is always the last that was read."""
+        return self._surplus is not None and is_hijackable(request.method, request.raw_path)
+
+    async def read_body(self, headers: Mapping[str, str], limit_bytes: int) -> bytes:
+        """The hijackable request's body; whatever follows it stays for ``take``."""
+        if headers.get("Transfer-Encoding", "").lower() == "chunked":
+            return await self._read_chunks(limit_bytes)
+        try:
+            length = int(headers.get("Content-Length") or 0)
+        except ValueError:
+            raise InvalidParameter("Content-Length is not a number") from None
+        if length > limit_bytes:
+            raise BodyTooLarge(f"the request body has {length} bytes, at most {limit_bytes} are taken")
+        return await self._read_exactly(length)
+
+    def take(self, head: bytes) -> tuple[int, bytes]:
+        """Send ``head`` and give up the socket: its descriptor, now the caller's, and bytes that came already.
+
+        The descriptor is non-blocking. aiohttp's side is closed without shutting the connection down. Raises
+        ``ConnectionResetError`` when the client has gone, ``BlockingIOError`` when it reads nothing.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing() or self._surplus is None:
+            raise ConnectionResetError("the client has gone")
+        if transport.get_write_buffer_size():
+            raise BlockingIOError("the client does not read the answers to its earlier requests")
+        transport.pause_reading()
+        fd = os.dup(transport.get_extra_info("socket").fileno())
+        try:
+            _send(fd, head)
+        except OSError:
+            os.close(fd)
+            raise
+        initial = bytes(self._surplus[self._end :])
+        self._surplus.clear()
+        self._taken = True
+        transport.close()
+        return fd, initial
+
+    async def given_up(self) -> None:
+        """Until aiohttp's own side of a taken socket is closed."""
+        await self._lost
+
+    def release(self) -> bool:
+        """The request is answered as plain HTTP after all: whether the connection can go on."""
+        if self._surplus is None:
+            return True
+        if self._taken or self._eof or self._upgrade_asked:
+            if self._body is not None and not self._body.is_eof():
+                self._body.feed_eof()  # or aiohttp would wait for a body that was read here
+            return False
+        surplus, self._surplus, self._end = bytes(self._surplus), None, 0
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.data_received(surplus)
+        return True
+
+    # --- inside
+
+    def _feed(self, data: bytes) -> None:
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before and self._messages:
+            self._body = self._messages[-1][1]
+
+    def _head_end(self, data: bytes, start: int) -> int:
+        """The index behind the next end of a head, or -1; always -1 inside a body."""
+        if self._body is not None and not self._body.is_eof():
+            return -1
+        if start == 0 and self._tail:
+            seam = (self._tail + data[:3]).find(HEAD_END)
+            if seam >= 0:
+                return seam + len(HEAD_END) - len(self._tail)
+        found = data.find(HEAD_END, start)
+        return found + len(HEAD_END) if found >= 0 else -1
+
+    def _hijackable_now(self) -> bool:
+        if not self._messages:
+            return False
+        message = self._messages[-1][0]
+        if not is_hijackable(getattr(message, "method", ""), getattr(message, "path", "")):
+            return False
+        self._upgrade_asked = bool(getattr(message, "upgrade", False))
+        return True
+
+    def _pause_when_full(self) -> None:
+        if self._surplus is not None and len(self._surplus) >= max(SURPLUS_BYTES, self._wanted_bytes):
+            with contextlib.suppress(RuntimeError):
+                if self.transport is not None:
+                    self.transport.pause_reading()
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def _more(self, size_bytes: int) -> None:
+        """Until the surplus holds ``size_bytes`` behind what was read of it."""
+        assert self._surplus is not None
+        self._wanted_bytes = self._end + size_bytes + 1
+        while len(self._surplus) < self._end + size_bytes:
+            if self._eof or self.transport is None:
+                raise InvalidParameter("the request body is incomplete: unexpected EOF")
+            self.transport.resume_reading()
+            self._arrival = self._loop.create_future()
+            await self._arrival
+
+    async def _read_exactly(self, size_bytes: int) -> bytes:
+        await self._more(size_bytes)
+        assert self._surplus is not None
+        start, self._end = self._end, self._end + size_bytes
+        return bytes(self._surplus[start : self._end])
+
+    async def _read_line(self) -> bytes:
+        line = bytearray()
+        while not line.endswith(b"\r\n"):
+            line += await self._read_exactly(1)
+            if len(line) > 1024:
+                raise InvalidParameter("the request body's chunks are malformed")
+        return bytes(line[:-2])
+
+    async def _read_chunks(self, limit_bytes: int) -> bytes:
+        """RFC 9112 § 7.1, trailers ignored."""
+        body = bytearray()
+        while True:
+            size_text = (await self._read_line()).split(b";", 1)[0].strip()
+            if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size_text):
+                raise InvalidParameter("the request body's chunks are malformed")
+            size = int(size_text, 16)
+            if len(body) + size > limit_bytes:
+                raise BodyTooLarge(f"the request body has more than {limit_bytes} bytes")
+            if size == 0:
+                while await self._read_line():
+                    pass
+                return bytes(body)
+            body += await self._read_exactly(size)
+            if await self._read_exactly(2) != b"\r\n":
+                raise InvalidParameter("the request body's chunks are malformed")
+
+
+def is_hijackable(method: str, raw_path: str) -> bool:
+    return method == "POST" and HIJACKABLE.fullmatch(raw_path) is not None
+
+
+def _send(fd: int, data: bytes) -> None:
+    """All of ``data`` or ``BlockingIOError``; a fresh socket's buffer always takes a head."""
+    stream = socket.socket(fileno=fd)
+    try:
+        sent = stream.send(data, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+    finally:
+        stream.detach()
+    if sent != len(data):
+        raise BlockingIOError("the client does not read")

@@ -1,0 +1,50 @@
+"""``X-Registry-Auth``: credentials for a registry, JSON in base64url (Engine API v1.44 § Authentication)."""
+
+import base64
+import binascii
+from typing import Any
+
+from minid.api.call import parse_json
+from minid.errors import InvalidParameter
+
+FIELDS = {  # lower-case key to field
+    "username": "username",
+    "password": "password",
+    "identitytoken": "identity_token",
+    "registrytoken": "registry_token",
+    "serveraddress": "server_address",
+}
+
+
+def decode_registry_auth(header: str) -> dict[str, str] | None:
+    """The fields that were given; None without credentials (no header, or an empty object).
+
+    Unpadded and standard base64 are taken too; ``auth`` (base64 of user:password) stands for both.
+    """
+    if not header:
+        return None
+    try:
+        text = header.strip().replace("+", "-").replace("/", "_").rstrip("=")
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        data = parse_json(raw) if raw.strip() else {}
+    except (binascii.Error, ValueError, InvalidParameter) as error:
+        raise InvalidParameter(f"invalid X-Registry-Auth header: {error}") from None
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        raise InvalidParameter("invalid X-Registry-Auth header: an object is needed")
+    lower: dict[str, Any] = {key.lower(): value for key, value in data.items()}
+    fields: dict[str, str] = {}
+    for key, name in FIELDS.items():
+        value = lower.get(key)
+        if value is not None and not isinstance(value, str):
+            raise InvalidParameter(f"invalid X-Registry-Auth header: {key} must be a string")
+        if value:
+            fields[name] = value
+    if "username" not in fields and isinstance(lower.get("auth"), str) and lower["auth"]:
+        try:
+            user, _, password = base64.b64decode(lower["auth"]).decode().partition(":")
+        except ValueError:
+            raise InvalidParameter("invalid X-Registry-Auth header: auth is not base64") from None
+        fields |= {"username": user, "password": password}
+    return fields if fields.keys() - {"server_address"} else None

@@ -1,0 +1,212 @@
+"""Containers: from create to delete, without their streams (see ``attach``, ``logs`` and ``archive``)."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+
+from minid.api.answers import empty_response, json_line, json_response
+from minid.api.call import Call
+from minid.api.routing import Routes
+from minid.api.schema import container as schema
+from minid.api.schema.network import network_ids
+from minid.containers.model import Container, ListFilter
+from minid.errors import InvalidParameter, Unsupported
+
+routes = Routes()
+
+LIST_FILTERS = (
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+)
+PRUNE_FILTERS = ("label", "label!", "until")
+WAIT_CONDITIONS = ("not-running", "next-exit", "removed")
+
+
+@routes.get("/containers/json")
+async def container_list(call: Call) -> web.StreamResponse:
+    wanted = ListFilter(
+        all=call.flag("all"),
+        limit=call.integer("limit", 0) or 0,
+        size=call.flag("size"),
+        filters=call.filters(LIST_FILTERS),
+    )
+    containers = call.services.containers.list(wanted)
+    return json_response(await summarize(call, containers, sizes=wanted.size))
+
+
+async def summarize(call: Call, containers: Iterable[Container], *, sizes: bool) -> list[dict[str, Any]]:
+    """The list's elements. An image name that has moved on to another image gives way to the image's ID."""
+    services, now_ns = call.services, time.time_ns()
+    networks = network_ids(services.engine_id)
+    found: dict[str, str] = {}
+    elements = []
+    for container in containers:
+        name = container.config.image
+        if name not in found:
+            image = services.images.find(name) if name else None
+            found[name] = image.id if image else ""
+        elements.append(
+            schema.summary(
+                container,
+                image=name if found[name] == container.image_id else container.image_id,
+                now_ns=now_ns,
+                network_ids=networks,
+                size=await services.containers.size(container.id) if sizes else None,
+            )
+        )
+    return elements
+
+
+@routes.post("/containers/create")
+async def container_create(call: Call) -> web.StreamResponse:
+    request = schema.create_request(await call.json(), call.text("name"), call.text("platform"))
+    created = await call.services.containers.create(request)
+    return json_response({"Id": created.id, "Warnings": list(created.warnings)}, status=201)
+
+
+@routes.get("/containers/{id}/json")
+async def container_inspect(call: Call) -> web.StreamResponse:
+    services = call.services
+    container = services.containers.get(call.parameters["id"])
+    return json_response(
+        schema.inspect(
+            container,
+            paths=schema.own_files(container),
+            graph_driver={"Data": None, "Name": container.storage_driver},
+            network_ids=network_ids(services.engine_id),
+            size=await services.containers.size(container.id) if call.flag("size") else None,
+        )
+    )
+
+
+@routes.post("/containers/{id}/start")
+async def container_start(call: Call) -> web.StreamResponse:
+    await call.services.containers.start(call.parameters["id"])
+    return empty_response()
+
+
+@routes.post("/containers/{id}/stop")
+async def container_stop(call: Call) -> web.StreamResponse:
+    await call.services.containers.stop(
+        call.parameters["id"], timeout_s=call.integer("t"), signal=call.text("signal")
+    )
+    return empty_response()
+
+
+@routes.post("/containers/{id}/restart")
+async def container_restart(call: Call) -> web.StreamResponse:
+    await call.services.containers.restart(
+        call.parameters["id"], timeout_s=call.integer("t"), signal=call.text("signal")
+    )
+    return empty_response()
+
+
+@routes.post("/containers/{id}/kill")
+async def container_kill(call: Call) -> web.StreamResponse:
+    await call.services.containers.kill(call.parameters["id"], call.text("signal") or "SIGKILL")
+    return empty_response()
+
+
+@routes.post("/containers/{id}/pause")
+async def container_pause(call: Call) -> web.StreamResponse:
+    await call.services.containers.pause(call.parameters["id"])
+    return empty_response()
+
+
+@routes.post("/containers/{id}/unpause")
+async def container_unpause(call: Call) -> web.StreamResponse:
+    await call.services.containers.unpause(call.parameters["id"])
+    return empty_response()
+
+
+@routes.post("/containers/{id}/wait", stoppable=True)
+async def container_wait(call: Call) -> web.StreamResponse:
+    """The headers say that the wait is registered: clients start the container only then."""
+    condition = call.text("condition") or "not-running"
+    if condition not in WAIT_CONDITIONS:
+        raise InvalidParameter(f'invalid condition: "{condition}": use one of {", ".join(WAIT_CONDITIONS)}')
+    waiting = call.services.containers.wait(call.parameters["id"], condition)
+    try:
+        response = await call.start("application/json")
+        result = await waiting
+    finally:
+        waiting.cancel()
+    data: dict[str, Any] = {"StatusCode": result.exit_code}
+    if result.error:
+        data["Error"] = {"Message": result.error}
+    await response.write(json_line(data))
+    await response.write_eof()
+    return response
+
+
+@routes.post("/containers/{id}/resize")
+async def container_resize(call: Call) -> web.StreamResponse:
+    height, width = call.required_integer("h"), call.required_integer("w")
+    await call.services.containers.resize(call.parameters["id"], height=height, width=width)
+    return empty_response(200)
+
+
+@routes.get("/containers/{id}/top")
+async def container_top(call: Call) -> web.StreamResponse:
+    titles, processes = await call.services.containers.top(
+        call.parameters["id"], call.text("ps_args") or "-ef"
+    )
+    return json_response({"Processes": processes, "Titles": titles})
+
+
+@routes.post("/containers/{id}/rename")
+async def container_rename(call: Call) -> web.StreamResponse:
+    name = call.text("name").removeprefix("/")
+    if not name:
+        raise InvalidParameter("Neither old nor new names may be empty")
+    await call.services.containers.rename(call.parameters["id"], name)
+    return empty_response()
+
+
+@routes.post("/containers/{id}/update")
+async def container_update(call: Call) -> web.StreamResponse:
+    resources, policy = schema.update_request(await call.json())
+    warnings = await call.services.containers.update(call.parameters["id"], resources, policy)
+    return json_response({"Warnings": list(warnings) or None})
+
+
+@routes.get("/containers/{id}/changes")
+async def container_changes(call: Call) -> web.StreamResponse:
+    changes = await call.services.containers.changes(call.parameters["id"])
+    return json_response([{"Path": path, "Kind": kind} for path, kind in changes] or None)
+
+
+@routes.get("/containers/{id}/stats", stoppable=True)
+async def container_stats(call: Call) -> web.StreamResponse:
+    raise Unsupported("container stats are not implemented yet")
+
+
+@routes.post("/containers/prune")
+async def container_prune(call: Call) -> web.StreamResponse:
+    names, reclaimed_bytes = await call.services.containers.prune(call.filters(PRUNE_FILTERS))
+    return json_response({"ContainersDeleted": list(names) or None, "SpaceReclaimed": reclaimed_bytes})
+
+
+@routes.delete("/containers/{id}")
+async def container_delete(call: Call) -> web.StreamResponse:
+    if call.flag("link"):
+        raise Unsupported("links between containers are not implemented")
+    await call.services.containers.remove(
+        call.parameters["id"], force=call.flag("force"), volumes=call.flag("v")
+    )
+    return empty_response()

@@ -1,0 +1,139 @@
+"""Images: pull, list, inspect, history, tag, delete."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from minid.api.answers import empty_response, json_response
+from minid.api.call import Call
+from minid.api.progress import stream_progress
+from minid.api.registry_auth import decode_registry_auth
+from minid.api.routing import Routes
+from minid.api.schema import image as schema
+from minid.errors import InvalidParameter, Unsupported
+
+routes = Routes()
+
+LIST_FILTERS = ("before", "dangling", "label", "reference", "since", "until")
+
+
+def not_yet(what: str) -> Unsupported:
+    return Unsupported(f"{what} is not implemented yet")
+
+
+@routes.post("/images/create", stoppable=True)
+async def image_create(call: Call) -> web.StreamResponse:
+    """Pull. Stops when the client goes away; what was downloaded is kept for the next pull."""
+    name = call.text("fromImage")
+    if call.text("fromSrc"):
+        raise not_yet("importing an image (fromSrc)")
+    if not name:
+        raise InvalidParameter("fromImage is needed: the name of the image to pull")
+    credentials = decode_registry_auth(call.request.headers.get("X-Registry-Auth", ""))
+    tag = call.text("tag")
+
+    async def work(report: Callable[[Any], None]) -> None:
+        await call.services.images.pull(
+            name, tag=tag, platform=call.text("platform"), auth=make_auth(credentials), progress=report
+        )
+
+    return await stream_progress(call, work, schema.progress)
+
+
+def make_auth(credentials: dict[str, str] | None) -> Any:
+    return credentials
+
+
+@routes.get("/images/json")
+async def image_list(call: Call) -> web.StreamResponse:
+    images = call.services.images.list(all=call.flag("all"), filters=call.filters(LIST_FILTERS))
+    return json_response([schema.summary(image, call.version) for image in images])
+
+
+@routes.get("/images/search")
+async def image_search(call: Call) -> web.StreamResponse:
+    raise not_yet("searching a registry")
+
+
+@routes.get("/images/get")
+async def image_get_all(call: Call) -> web.StreamResponse:
+    raise not_yet("saving images")
+
+
+@routes.post("/images/load")
+async def image_load(call: Call) -> web.StreamResponse:
+    raise not_yet("loading images")
+
+
+@routes.post("/images/prune")
+async def image_prune(call: Call) -> web.StreamResponse:
+    raise not_yet("pruning images")
+
+
+@routes.get("/images/{name:.*}/get")
+async def image_get(call: Call) -> web.StreamResponse:
+    raise not_yet("saving images")
+
+
+@routes.get("/images/{name:.*}/json")
+async def image_inspect(call: Call) -> web.StreamResponse:
+    services = call.services
+    image = services.images.get(call.parameters["name"])
+    driver = {"Data": None, "Name": services.info().driver_name}
+    return json_response(schema.inspect(image, call.version, graph_driver=driver))
+
+
+@routes.get("/images/{name:.*}/history")
+async def image_history(call: Call) -> web.StreamResponse:
+    images = call.services.images
+    entries = images.history(images.get(call.parameters["name"]))
+    return json_response([schema.history_entry(entry) for entry in entries])
+
+
+@routes.post("/images/{name:.*}/push", stoppable=True)
+async def image_push(call: Call) -> web.StreamResponse:
+    raise not_yet("pushing images")
+
+
+@routes.post("/images/{name:.*}/tag")
+async def image_tag(call: Call) -> web.StreamResponse:
+    repository, tag = call.text("repo"), call.text("tag")
+    if not repository:
+        raise InvalidParameter("invalid reference format: repo is needed")
+    call.services.images.tag(call.parameters["name"], f"{repository}:{tag}" if tag else repository)
+    return empty_response(201)
+
+
+@routes.delete("/images/{name:.*}")
+async def image_delete(call: Call) -> web.StreamResponse:
+    deleted = call.services.images.delete(
+        call.parameters["name"], force=call.flag("force"), prune=not call.flag("noprune")
+    )
+    return json_response([schema.deleted(item) for item in deleted])
+
+
+@routes.post("/build")
+async def image_build(call: Call) -> web.StreamResponse:
+    raise not_yet("building images")
+
+
+@routes.post("/build/prune")
+async def build_prune(call: Call) -> web.StreamResponse:
+    return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+@routes.post("/commit")
+async def image_commit(call: Call) -> web.StreamResponse:
+    call.services.containers.get(call.text("container"))
+    raise not_yet("committing a container")
+
+
+@routes.get("/distribution/{name:.*}/json")
+async def distribution_inspect(call: Call) -> web.StreamResponse:
+    raise not_yet("inspecting an image in its registry")
+
+
+@routes.post("/auth")
+async def system_auth(call: Call) -> web.StreamResponse:
+    raise not_yet("checking registry credentials")

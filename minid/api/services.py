@@ -1,0 +1,24 @@
+"""What the API speaks for: the daemon hands these over, ``minid.api`` decides nothing they should decide."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from minid.events import EventBus
+from minid.hostinfo import HostInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """``info`` gathers the facts for ``/info`` and ``/version`` at each call (a millisecond of small files).
+
+    ``engine_id``: of ``minid.hostinfo.ensure_engine_id``; the fixed networks' IDs come from it.
+    """
+
+    images: Any
+    containers: Any
+    volumes: Any
+    events: EventBus
+    config: Any
+    info: Callable[[], HostInfo]
+    engine_id: str

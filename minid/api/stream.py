@@ -1,0 +1,133 @@
+"""Streams: the upgraded connection that attach and exec hand to a container, and the framing of its output.
+
+Frames: ``Engine API v1.44 § ContainerAttach, "Stream format"``: one byte stream number (1 stdout, 2 stderr),
+three zero bytes, the length as four bytes big-endian, the data. With a TTY there is one raw stream instead.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from minid.api.call import Call
+from minid.api.failure import message_of
+from minid.containers.model import Client
+from minid.errors import InvalidParameter
+
+RAW = "application/vnd.docker.raw-stream"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+STREAM_NUMBER = {"stdin": 0, "stdout": 1, "stderr": 2}
+BATCH_BYTES = 64 << 10
+
+log = logging.getLogger(__name__)
+
+
+class Hijacked(web.StreamResponse):
+    """The answer of a request whose socket is gone: nothing is left to prepare or to write."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+def frame(stream: str, data: bytes) -> bytes:
+    return struct.pack(">BxxxL", STREAM_NUMBER[stream], len(data)) + data
+
+
+def content_type(call: Call, tty: bool) -> str:
+    """What the stream of a container with or without a TTY is called at the client's API version."""
+    return RAW if tty or not call.after(1, 42) else MULTIPLEXED
+
+
+def upgrade_head(call: Call, tty: bool) -> bytes:
+    """The status line and headers, as dockerd writes them: 101 if the client asked for it, else 200."""
+    if "Upgrade" in call.request.headers:
+        status, kind = "101 UPGRADED", content_type(call, tty)
+        extra = {"Connection": "Upgrade", "Upgrade": "tcp"}
+    else:
+        status, kind, extra = "200 OK", RAW, {}
+    headers = {"Content-Type": kind, **extra, **call.headers}
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+async def hijack(
+    call: Call, *, tty: bool, hand_over: Callable[[Client], Awaitable[None]]
+) -> web.StreamResponse:
+    """Answer the request, take its socket and give it to ``hand_over``.
+
+    ``hand_over`` is called before the event loop can run anything else, so what it registers before its first
+    ``await`` is ordered before any later request of this client (attach before start). It owns the descriptor
+    and closes it whatever happens; an error that it raises can no longer be an HTTP answer and is written
+    into the stream, as dockerd does.
+    """
+    connection = call.connection
+    if not connection.hijackable(call.request):
+        raise InvalidParameter("an attach or exec start cannot be pipelined behind another request's body")
+    fd, initial = connection.take(upgrade_head(call, tty))
+    spare = os.dup(fd)
+    try:
+        try:
+            await hand_over(Client(fd, initial))
+        except Exception as error:
+            log.info("%s: %s", call.request.path, error)
+            text = message_of(error).encode("utf-8", "replace") + b"\r\n"
+            _tell(spare, text if tty else frame("stdout", text))
+    finally:
+        os.close(spare)
+        await connection.given_up()
+    return Hijacked()
+
+
+def _tell(fd: int, data: bytes) -> None:
+    """Last words on a connection, if it takes them."""
+    stream = socket.socket(fileno=fd)
+    try:
+        with contextlib.suppress(OSError):
+            stream.send(data, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+            stream.shutdown(socket.SHUT_RDWR)
+    finally:
+        stream.detach()
+
+
+async def send_batched(response: Any, pieces: AsyncGenerator[bytes, None]) -> None:
+    """Write all ``pieces``, those that come without waiting together, about ``BATCH_BYTES`` at a time."""
+    buffer = bytearray()
+    filled, emptied = asyncio.Event(), asyncio.Event()
+
+    async def collect() -> None:
+        try:
+            async for piece in pieces:
+                buffer.extend(piece)
+                filled.set()
+                if len(buffer) >= BATCH_BYTES:
+                    emptied.clear()
+                    await emptied.wait()
+        finally:
+            filled.set()
+
+    collector = asyncio.create_task(collect())
+    try:
+        while buffer or not collector.done():
+            if not buffer:
+                await filled.wait()
+                filled.clear()
+                continue
+            batch = bytes(buffer)
+            buffer.clear()
+            emptied.set()
+            await response.write(batch)
+        await collector
+    finally:
+        collector.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await collector
+        await pieces.aclose()
