@@ -72,7 +72,9 @@ class Cgroup(ABC):
 
     @abstractmethod
     def kill(self) -> None:
-        """SIGKILL to every process, those that are being forked included; does not wait for their end."""
+        """SIGKILL to every process, those that are being forked included; does not wait for their end. A
+        cgroup that is gone has none.
+        """
 
     @abstractmethod
     def stats(self) -> dict[str, Any]:

@@ -94,7 +94,9 @@ class CgroupV2(Cgroup):
             write(self.directory + "/cgroup.kill", "1")
             return
         except FileNotFoundError:
-            pass  # before Linux 5.14
+            if not self.exists():
+                return
+        # Before Linux 5.14.
         # Unlike v1's freezer, this one lets a killed process die.
         with contextlib.suppress(OSError):
             self.freeze(timeout_s=1.0)
