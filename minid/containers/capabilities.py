@@ -40,7 +40,7 @@ def normalize(names: Iterable[str] | None) -> tuple[str, ...]:
         upper = name.upper()
         full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
         if full != "ALL" and full not in ALL:
-            raise InvalidParameter(f'unknown capability: "{name}"')
+            raise InvalidParameter(f'unknown capability: "{full}"')
         found.add(full)
     return tuple(sorted(found))
 

@@ -154,8 +154,6 @@ def parse_bind(text: str, volume_driver: str = "") -> PlannedMount:
         raise InvalidParameter(f"invalid volume specification: '{text}'")
     source, target = ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
     mode = parts[2] if len(parts) == 3 else ""
-    if len(parts) == 3 and not mode:
-        raise InvalidParameter(f"invalid volume specification: '{text}'")
     options = parse_mode(mode)
     kind = "bind" if source.startswith("/") else "volume"
     try:

@@ -15,6 +15,7 @@ R = TypeVar("R", bound=Resources)
 
 MINIMUM_MEMORY_BYTES = 6 << 20
 CPU_PERIOD_US = 100_000
+CPU_SHARES_MINIMUM, CPU_SHARES_MAXIMUM = 2, 262144  # the kernel clamps to these itself
 MAXIMUM_CPU = 8192
 RLIMIT_INFINITY = (1 << 64) - 1
 
@@ -49,10 +50,6 @@ def adapt(resources: R) -> R:
         changes["memory_swap"] = resources.memory * 2
     if resources.memory_swappiness == -1:
         changes["memory_swappiness"] = None
-    if resources.cpu_shares < 0 or resources.cpu_shares == 1:
-        changes["cpu_shares"] = 2
-    elif resources.cpu_shares > 262144:
-        changes["cpu_shares"] = 262144
     return dataclasses.replace(resources, **changes)
 
 
@@ -213,7 +210,7 @@ def section(resources: Resources, device_rules: Sequence[dict[str, Any]], host: 
             memory["disableOOMKiller"] = wanted.oom_kill_disable
     cpu: dict[str, Any] = {}
     if wanted.cpu_shares:
-        cpu["shares"] = wanted.cpu_shares
+        cpu["shares"] = min(max(wanted.cpu_shares, CPU_SHARES_MINIMUM), CPU_SHARES_MAXIMUM)
     if wanted.nano_cpus > 0:
         cpu["quota"] = wanted.nano_cpus * CPU_PERIOD_US // 1_000_000_000
         cpu["period"] = CPU_PERIOD_US

@@ -108,7 +108,7 @@ def build(
     if options.apparmor and options.apparmor != "unconfined":
         process["apparmorProfile"] = options.apparmor
     linux: Spec = {
-        "sysctl": _sysctls(container, join or {}),
+        "sysctl": _sysctls(container),
         "resources": resources.section(host_config, devices.rules(host_config, node_list), host),
         "cgroupsPath": cgroup_path,
         "namespaces": _namespaces(host_config, join or {}),
@@ -132,8 +132,6 @@ def build(
     }
     if host_config.uts_mode != "host":
         spec["hostname"] = config.hostname
-        if config.domainname:
-            spec["domainname"] = config.domainname
     if annotations:
         spec["annotations"] = annotations
     return spec
@@ -227,11 +225,14 @@ def _namespaces(host_config: HostConfig, join: Mapping[str, str]) -> list[Spec]:
     return result
 
 
-def _sysctls(container: Container, join: Mapping[str, str]) -> dict[str, str]:
+def _sysctls(container: Container) -> dict[str, str]:
     host_config = container.host_config
     result = dict(host_config.sysctls)
     if host_config.network_mode != "host" and not host_config.network_mode.startswith("container:"):
         result = NETWORK_SYSCTLS | result
+    # The spec's own "domainname" is newer than the runtimes of Debian 12.
+    if container.config.domainname and host_config.uts_mode != "host":
+        result.setdefault("kernel.domainname", container.config.domainname)
     return result
 
 

@@ -7,7 +7,6 @@ hostname, unknown ulimits, sysctls of the host) are refused here too, so that ``
 
 import ipaddress
 import re
-import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from minid.containers import capabilities, devices, merge, mounts, resources, se
 from minid.containers.host import Host
 from minid.containers.model import ContainerConfig, Healthcheck, HostConfig, PortBinding, RestartPolicy
 from minid.errors import InvalidParameter
+from minid.kernel import process
 from minid.shim import logfile
 
 HOSTNAME = re.compile(r"[^\s/\x00-\x20\x7f:]{1,64}")
@@ -116,27 +116,11 @@ def _check_config(config: ContainerConfig) -> None:
 
 
 def parse_signal(text: str) -> int:
-    """``SIGTERM``, ``term``, ``15``, ``RTMIN+3`` as its number. Raises InvalidParameter with Docker's
-    text.
-    """
-    if text.isascii() and text.isdigit():
-        number = int(text[:4])
-        if 1 <= number <= 64:
-            return number
-        raise InvalidParameter(f"invalid signal: {text}")
-    name = text.upper().removeprefix("SIG")
-    first, last = 34, 64  # as the kernel and Docker count them; glibc keeps the first two for itself
-    if match := re.fullmatch(r"RTMIN(?:\+(\d{1,2}))?", name):
-        number = first + int(match[1] or 0)
-    elif match := re.fullmatch(r"RTMAX(?:-(\d{1,2}))?", name):
-        number = last - int(match[1] or 0)
-    elif f"SIG{name}" in signal.Signals.__members__:
-        return int(signal.Signals[f"SIG{name}"])
-    else:
-        raise InvalidParameter(f"invalid signal: {text}")
-    if not first <= number <= last:
-        raise InvalidParameter(f"invalid signal: {text}")
-    return number
+    """``SIGTERM``, ``term``, ``15``, ``RTMIN+3`` as its number. Raises InvalidParameter with Docker's text."""
+    try:
+        return process.parse_signal(text)
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from None
 
 
 def check_healthcheck(check: Healthcheck) -> None:
@@ -301,8 +285,6 @@ def check_log(host_config: HostConfig) -> None:
             logfile.parse_options(log.config)
         except ValueError as error:
             raise InvalidParameter(str(error)) from None
-    elif log.config:
-        raise InvalidParameter(f"log options are not supported by the log driver '{driver}'")
 
 
 def _check_dns(host_config: HostConfig) -> None:
