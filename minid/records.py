@@ -1,7 +1,9 @@
 """Immutable dataclasses to JSON and back: one codec for the database (field names as they are) and the API.
 
-``decode`` checks every type and names the offending field; ``null`` and a missing key mean the field's default, unknown
-keys are ignored (as Docker does). Supported field types: str, int, float, bool, ``X | None``, ``tuple[X, ...]``,
+``decode`` checks every type and names the offending field; ``null`` and a missing key mean the field's
+default, unknown
+keys are ignored (as Docker does). Supported field types: str, int, float, bool, ``X | None``, ``tuple[X,
+...]``,
 ``Mapping[str, X]``, nested dataclasses, ``Any``.
 """
 
@@ -9,7 +11,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 from minid.errors import InvalidParameter
@@ -23,7 +25,7 @@ def same(name: str) -> str:
     return name
 
 
-@lru_cache(maxsize=None)
+@cache
 def _fields(cls: type) -> tuple[tuple[str, Any], ...]:
     hints = typing.get_type_hints(cls)
     return tuple((field.name, hints[field.name]) for field in dataclasses.fields(cls))
@@ -45,7 +47,7 @@ def decode(cls: type[T], data: Any, name: Name = same, where: str = "") -> T:
     if not isinstance(data, Mapping):
         raise InvalidParameter(f"{where or 'request body'}: expected an object, not {_kind(data)}")
     values: dict[str, Any] = {}
-    for key, hint in _fields(cls):
+    for key, hint in _fields(typing.cast(Any, cls)):
         outer = name(key)
         item = data.get(outer)
         if item is not None:
@@ -86,5 +88,12 @@ def _type_name(hint: Any) -> str:
 def _kind(data: Any) -> str:
     if data is None:
         return "null"
-    names = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "a list", dict: "an object"}
+    names = {
+        str: "a string",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
     return names.get(type(data), type(data).__name__)

@@ -1,4 +1,6 @@
-"""What is laid ready for a shim before a start: the OCI spec, the files under /etc, the compiled seccomp filter."""
+"""What is laid ready for a shim before a start: the OCI spec, the files under /etc, the compiled seccomp
+filter.
+"""
 
 import hashlib
 import json
@@ -7,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from minid.containers import capabilities, devices, etcfiles, merge, security, spec
+from minid.containers import capabilities, devices, etcfiles, merge, resources, security, spec
 from minid.containers.host import Host
 from minid.containers.model import Container, ExecConfig
 from minid.containers.tasks import TaskOptions
@@ -35,7 +37,7 @@ class Bundles:
         listed = devices.rules(container.host_config, nodes)
         if not container.host_config.privileged:
             listed = [*listed, *devices.RUNTIME_RULES]
-        result = spec.resources.section(container.host_config, listed, self._host)
+        result = resources.section(container.host_config, listed, self._host)
         result["devices"] = listed
         return result
 
@@ -67,7 +69,11 @@ class Bundles:
             init=bool(host_config.init) and not host_config.pid_mode,
             open_stdin=config.open_stdin,
             stdin_once=config.stdin_once,
-            log={"path": container.log_path, "config": dict(host_config.log_config.config), "attributes": _log_attributes(container)},
+            log={
+                "path": container.log_path,
+                "config": dict(host_config.log_config.config),
+                "attributes": _log_attributes(container),
+            },
         )
 
     def exec_body(self, container: Container, exec_config: ExecConfig) -> dict[str, Any]:
@@ -111,7 +117,9 @@ class Bundles:
         return f"/proc/{self._other(mode).state.pid}/root/dev/shm" if mode.startswith("container:") else ""
 
     def _seccomp(self, container: Container) -> str:
-        """The path of the compiled filter, made once for each profile and set of capabilities; "" if unconfined."""
+        """The path of the compiled filter, made once for each profile and set of capabilities; "" if
+        unconfined.
+        """
         text = security.parse(container.host_config).seccomp
         if text == "unconfined":
             return ""

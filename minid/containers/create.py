@@ -1,9 +1,12 @@
-"""Creating a container: from a request to a record, a writable layer and its volumes. No process is started here."""
+"""Creating a container: from a request to a record, a writable layer and its volumes. No process is started
+here.
+"""
 
 import asyncio
 import dataclasses
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,7 +64,7 @@ class Creation:
     async def create(self, request: CreateRequest) -> Draft:
         """Raises NotFound (image), InvalidParameter, Conflict (name); leaves nothing behind when it fails."""
         container_id = _new_id()
-        name = self._reserve_name(request.name, container_id)
+        name = self._reserve_name(request.name)
         try:
             return await self._create(request, name, container_id)
         finally:
@@ -71,47 +74,55 @@ class Creation:
         image = self._image(request)
         config, host_config, warnings = self._settle(request, image, container_id)
         path, args = merge.command(config)
+        container = Container(
+            id=container_id,
+            name=name,
+            created_ns=time.time_ns(),
+            image_id=image.id,
+            platform="linux",
+            config=config,
+            host_config=host_config,
+            networking=request.networking,
+            state=State(),
+            path=path,
+            args=args,
+            mounts=(),
+            storage_driver=self._snapshots.driver_name,
+            log_path=self._log_path(container_id, host_config),
+            diff_ids=image.diff_ids,
+        )
+        with self._images.hold(image.diff_ids):
+            await self._make(container)
+        return Draft(self._store.get(container_id), tuple(warnings))
+
+    async def _make(self, container: Container) -> None:
+        """On disk first, the row last; everything is taken back if it fails in between."""
         created: list[str] = []
-        await self._snapshots.create_rootfs(container_id, image.diff_ids)
+        directory = self._layout.container(container.id)
+        directory.mkdir(mode=0o710)
         try:
-            planned = mounts.plan(config, host_config, self._volumes_from(host_config))
-            points, fresh = await self._provide(planned, created)
-            self._layout.container(container_id).mkdir(mode=0o710, exist_ok=True)
-            if fresh:
-                await self._copy_up(container_id, image.diff_ids, fresh)
-            container = Container(
-                id=container_id,
-                name=name,
-                created_ns=time.time_ns(),
-                image_id=image.id,
-                platform="linux",
-                config=config,
-                host_config=host_config,
-                networking=request.networking,
-                state=State(),
-                path=path,
-                args=args,
-                mounts=points,
-                storage_driver=self._snapshots.driver_name,
-                log_path=self._log_path(container_id, host_config),
-                diff_ids=tuple(image.diff_ids),
+            await self._snapshots.create_rootfs(container.id, container.diff_ids)
+            planned = mounts.plan(
+                container.config, container.host_config, self._volumes_from(container.host_config)
             )
-            self._store.add(container)
+            points, fresh = await self._provide(planned, created)
+            await self._copy_up(container, fresh)
+            self._store.add(dataclasses.replace(container, mounts=points))
         except BaseException:
-            await self._snapshots.remove_rootfs(container_id)
+            await self._snapshots.remove_rootfs(container.id)
+            shutil.rmtree(directory, ignore_errors=True)
             for volume in created:
                 await self._volumes.remove(volume, force=True)
             raise
-        return Draft(container, tuple(warnings))
 
-    def _reserve_name(self, wanted: str, container_id: str) -> str:
+    def _reserve_name(self, wanted: str) -> str:
         if wanted:
             name = names.check(wanted)
             self._store.check_name_free(name)
             if name in self._reserved:
                 raise InvalidParameter(f'the container name "/{name}" is being used by a request in progress')
         else:
-            name = names.generate(lambda each: self._store.name_taken(each) or each in self._reserved, container_id)
+            name = names.generate(lambda each: self._store.name_taken(each) or each in self._reserved)
         self._reserved.add(name)
         return name
 
@@ -122,8 +133,8 @@ class Creation:
         actual = f"{image.config.get('os', 'linux')}/{image.config.get('architecture', '')}"
         if request.platform and not (request.platform + "/").startswith(actual + "/"):
             raise NotFound(
-                f"image with reference {request.config.image} was found but does not match the specified platform: "
-                f"wanted {request.platform}, actual: {actual}"
+                f"image with reference {request.config.image} was found but does not match the "
+                f"specified platform: wanted {request.platform}, actual: {actual}"
             )
         return image
 
@@ -134,7 +145,9 @@ class Creation:
         config = merge.merge(request.config, image.config)
         host_config = self._defaults(request.host_config)
         warnings = list(validate.validate(config, host_config, self._host))
-        config, host_config = merge.with_defaults(config, host_config, container_id=container_id, host=self._host)
+        config, host_config = merge.with_defaults(
+            config, host_config, container_id=container_id, host=self._host
+        )
         for extra in host_config.extra_hosts or ():
             etcfiles.parse_extra_host(extra)
         options = security.parse(host_config)
@@ -147,7 +160,9 @@ class Creation:
             if host_config.port_bindings or host_config.publish_all_ports:
                 raise InvalidParameter("ports cannot be published: " + NO_BRIDGE)
             warnings.append(NO_BRIDGE)
-        elif host_config.network_mode not in ("none", "host") and not host_config.network_mode.startswith("container:"):
+        elif host_config.network_mode not in ("none", "host") and not host_config.network_mode.startswith(
+            "container:"
+        ):
             raise NotFound(f"network {host_config.network_mode} not found")
         return config, host_config, warnings
 
@@ -161,7 +176,9 @@ class Creation:
     async def _provide(
         self, planned: Sequence[PlannedMount], created: list[str]
     ) -> tuple[tuple[MountPoint, ...], list[tuple[str, str]]]:
-        """Make sources exist. The mount points, and (destination, directory) of volumes to be filled from the image."""
+        """Make sources exist. The mount points, and (destination, directory) of volumes to be filled from
+        the image.
+        """
         points, fresh = [], []
         for mount in planned:
             point = mount.point
@@ -176,19 +193,23 @@ class Creation:
                     created.append(volume.name)
                 if mount.copy_up and volume.driver == "local":
                     fresh.append((point.destination, volume.mountpoint))
-                source = os.path.join(volume.mountpoint, mount.subpath) if mount.subpath else volume.mountpoint
+                source = (
+                    os.path.join(volume.mountpoint, mount.subpath) if mount.subpath else volume.mountpoint
+                )
                 point = dataclasses.replace(point, name=volume.name, source=source)
             points.append(point)
         return tuple(points), fresh
 
-    async def _copy_up(self, container_id: str, diff_ids: Sequence[str], fresh: list[tuple[str, str]]) -> None:
+    async def _copy_up(self, container: Container, fresh: Sequence[tuple[str, str]]) -> None:
         """Fill empty new volumes with what the image has at their destinations."""
-        rootfs = self._snapshots.rootfs(container_id, diff_ids)
+        if not fresh:
+            return
+        rootfs = dataclasses.asdict(self._snapshots.rootfs(container.id, container.diff_ids))
         for destination, directory in fresh:
             if not any(Path(directory).iterdir()):
                 await self._forkserver.call(
                     "minid.volumes.copyup:copy_up_job",
-                    {"rootfs": dataclasses.asdict(rootfs), "path": destination, "volume": directory},
+                    {"rootfs": rootfs, "path": destination, "volume": directory},
                 )
 
     def _log_path(self, container_id: str, host_config: HostConfig) -> str:
@@ -205,7 +226,9 @@ def _ensure_source(path: str, *, create: bool) -> None:
 
 
 def _new_id() -> str:
-    """64 hex digits; never only digits in the first twelve, so that a short id is never mistaken for a number."""
+    """64 hex digits; never only digits in the first twelve, so that a short id is never mistaken for a
+    number.
+    """
     while True:
         container_id = secrets.token_hex(32)
         if not container_id[:12].isdigit():

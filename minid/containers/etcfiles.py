@@ -17,8 +17,13 @@ ff02::2\tip6-allrouters
 
 
 def hosts(container: Container, host_hosts: str) -> str:
-    """``/etc/hosts``: the host's own file with ``--network host``, else the usual one; ``--add-host`` lines behind."""
-    extra = "".join(f"{address}\t{name}\n" for name, address in map(parse_extra_host, container.host_config.extra_hosts or ()))
+    """``/etc/hosts``: the host's own file with ``--network host``, else the usual one; ``--add-host`` lines
+    behind.
+    """
+    extra = "".join(
+        f"{address}\t{name}\n"
+        for name, address in map(parse_extra_host, container.host_config.extra_hosts or ())
+    )
     if container.host_config.network_mode == "host":
         return host_hosts + extra
     return HOSTS + extra
@@ -40,7 +45,9 @@ def parse_extra_host(text: str) -> tuple[str, str]:
 
 
 def resolv_conf(container: Container, host_resolv_conf: str) -> str:
-    """``/etc/resolv.conf``: the host's, with ``--dns``, ``--dns-search`` and ``--dns-option`` in place of its lines."""
+    """``/etc/resolv.conf``: the host's, with ``--dns``, ``--dns-search`` and ``--dns-option`` in place of
+    its lines.
+    """
     host_config = container.host_config
     chosen = {
         "nameserver": [f"nameserver {address}" for address in host_config.dns or ()],
@@ -63,7 +70,9 @@ def _line(word: str, values: Iterable[str] | None) -> list[str]:
 
 
 def write(container: Container, directory: Path) -> dict[str, str]:
-    """Write the files into ``directory``; destination in the container → source. Nothing for ``container:ID`` networks."""
+    """Write the files into ``directory``; destination in the container → source. Nothing for
+    ``container:ID`` networks.
+    """
     sources = {}
     contents = {
         "hosts": hosts(container, _read("/etc/hosts")),

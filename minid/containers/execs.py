@@ -1,4 +1,5 @@
-"""Execs: further programs in running containers. They live in memory, and are forgotten when their container stops.
+"""Execs: further programs in running containers. They live in memory; one ends with its container at the
+latest.
 
 ``Engine API v1.44 § Exec``.
 """
@@ -6,23 +7,33 @@
 import dataclasses
 import secrets
 
-from minid.containers.model import Exec, ExecConfig
-from minid.errors import NotFound
+from minid.containers import lifecycle
+from minid.containers.attachments import check_keys, detach_keys, wanted
+from minid.containers.bundle import Bundles
+from minid.containers.model import Client, Container, Exec, ExecConfig
+from minid.containers.news import News
+from minid.containers.startfailure import of_exec
+from minid.containers.store import Store
+from minid.containers.tasks import Task, Tasks
+from minid.errors import Conflict, InvalidParameter, MinidError, NotFound
+from minid.shim.client import JobError
+
+KILLED = 137
 
 
 class Execs:
     """All execs by id."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store, tasks: Tasks, bundles: Bundles, news: News) -> None:
+        self._store = store
+        self._tasks = tasks
+        self._bundles = bundles
+        self._news = news
         self._execs: dict[str, Exec] = {}
-
-    def add(self, container_id: str, config: ExecConfig) -> Exec:
-        record = Exec(secrets.token_hex(32), container_id, config)
-        self._execs[record.id] = record
-        return record
+        tasks.on_exec_exit = self.ended
 
     def get(self, exec_id: str) -> Exec:
-        """By id or unique prefix."""
+        """By id or unique prefix. Raises NotFound."""
         record = self._execs.get(exec_id)
         if record is None:
             matches = [found for key, found in self._execs.items() if exec_id and key.startswith(exec_id)]
@@ -31,25 +42,97 @@ class Execs:
             record = matches[0]
         return record
 
-    def started(self, exec_id: str) -> None:
-        self._execs[exec_id] = dataclasses.replace(self._execs[exec_id], running=True)
+    def create(self, container: Container, config: ExecConfig) -> str:
+        """Register a program to be run in a running container; its id."""
+        lifecycle.after(container.state.status, "exec", ref=container.id)
+        if not config.cmd:
+            raise InvalidParameter("No exec command specified")
+        check_keys(config.detach_keys)
+        record = Exec(secrets.token_hex(32), container.id, config)
+        self._execs[record.id] = record
+        self._store.set_execs(container.id, (*container.exec_ids, record.id))
+        self._news.publish(container, "exec_create: " + " ".join(config.cmd), {"execID": record.id})
+        return record.id
 
-    def set_pid(self, exec_id: str, pid: int) -> None:
-        if exec_id in self._execs:
-            self._execs[exec_id] = dataclasses.replace(self._execs[exec_id], pid=pid)
+    async def start(
+        self, exec_id: str, client: Client | None, console_size: tuple[int, int] | None = None
+    ) -> None:
+        """Run it. Detached (no ``client``) an error is raised; else errors are told on the client's stream.
 
-    def ended(self, exec_id: str, exit_code: int) -> Exec | None:
-        """Record how it ended; None if that is known already (the first exit code counts)."""
+        ``client`` is closed or handed over in any case. ``console_size``: height, width.
+        """
+        try:
+            record, container, task = self._startable(exec_id)
+        except MinidError:
+            if client is not None:
+                client.close()
+            raise
+        config = dataclasses.replace(record.config, console_size=console_size or record.config.console_size)
+        self._execs[record.id] = dataclasses.replace(record, running=True)
+        self._news.publish(container, "exec_start: " + " ".join(config.cmd), {"execID": record.id})
+        try:
+            pid = await self._tasks.exec(
+                task,
+                record.id,
+                self._bundles.exec_body(container, config),
+                client,
+                wanted=wanted(config.attach_stdin, config.attach_stdout, config.attach_stderr),
+                framed=not config.tty,
+                detach_keys=detach_keys(config.detach_keys, tty=config.tty),
+            )
+        except JobError as error:
+            failure, exit_code = of_exec(error)
+            self.ended(record.id, exit_code)
+            if client is None:
+                raise failure from error
+        else:
+            self._execs[record.id] = dataclasses.replace(self._execs[record.id], pid=pid)
+
+    async def resize(self, exec_id: str, *, height: int, width: int) -> None:
+        """In characters. Raises Conflict if it does not run or has no terminal."""
+        record = self.get(exec_id)
+        task = self._tasks.find(record.container_id)
+        if task is None or not record.running:
+            raise Conflict(f"exec {exec_id} is not running")
+        await self._tasks.resize(task, height=height, width=width, exec_id=record.id)
+
+    def ended(self, exec_id: str, exit_code: int) -> None:
+        """Record how it ended; the first exit code counts."""
         record = self._execs.get(exec_id)
         if record is None or record.exit_code is not None:
-            return None
-        record = dataclasses.replace(record, running=False, exit_code=exit_code, can_remove=True)
-        self._execs[exec_id] = record
-        return record
+            return
+        self._execs[exec_id] = dataclasses.replace(
+            record, running=False, exit_code=exit_code, can_remove=True
+        )
+        container = self._store.find(record.container_id)
+        if container is not None:
+            left = tuple(other for other in container.exec_ids if other != exec_id)
+            self._store.set_execs(container.id, left)
+            self._news.publish(container, "exec_die", {"execID": exec_id, "exitCode": str(exit_code)})
 
-    def of(self, container_id: str) -> list[Exec]:
-        return [record for record in self._execs.values() if record.container_id == container_id]
+    def container_ended(self, container_id: str) -> None:
+        """The kernel has killed what was still running in it."""
+        for record in self._of(container_id):
+            if record.running:
+                self.ended(record.id, KILLED)
 
     def forget(self, container_id: str) -> None:
-        for record in self.of(container_id):
+        """The container is removed."""
+        for record in self._of(container_id):
             del self._execs[record.id]
+
+    def _of(self, container_id: str) -> list[Exec]:
+        return [record for record in self._execs.values() if record.container_id == container_id]
+
+    def _startable(self, exec_id: str) -> tuple[Exec, Container, Task]:
+        record = self.get(exec_id)
+        container = self._store.get(record.container_id)
+        lifecycle.after(container.state.status, "exec", ref=container.id)
+        if record.exit_code is not None:
+            raise Conflict(f"exec {exec_id} has already run")
+        if record.running:
+            raise Conflict(f"exec {exec_id} is already running")
+        task = self._tasks.find(container.id)
+        if task is None:
+            raise Conflict(f"container {container.id} is not running")
+        return record, container, task

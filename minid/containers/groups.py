@@ -31,7 +31,9 @@ class Groups:
         return group
 
     def restore(self, container_id: str, directory: Path) -> None:
-        """Find the cgroup of a container that an earlier daemon started, wherever that daemon's own cgroup was."""
+        """Find the cgroup of a container that an earlier daemon started, wherever that daemon's own cgroup
+        was.
+        """
         with contextlib.suppress(OSError, ValueError, KeyError):
             paths = json.loads((directory / "task.json").read_bytes())["cgroup_paths"]
             self._groups[container_id] = cgroups.reopen(paths)

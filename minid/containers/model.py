@@ -1,7 +1,9 @@
 """What a container is asked to be and what it is: immutable records, no behaviour.
 
-The fields are those of ``Engine API v1.44 POST /containers/create`` (``ContainerConfig`` and ``HostConfig``) in snake
-case with the same units, so that ``minid.api.schema`` can map them by rule; units that the API leaves implicit are in the
+The fields are those of ``Engine API v1.44 POST /containers/create`` (``ContainerConfig`` and
+``HostConfig``) in snake
+case with the same units, so that ``minid.api.schema`` can map them by rule; units that the API leaves
+implicit are in the
 comments. ``None`` means "not given"; where Docker tells ``null`` from an empty list, so do we.
 """
 
@@ -208,7 +210,9 @@ class NetworkingConfig:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a container is in its life. ``status``: created, running, paused, restarting, removing, exited, dead."""
+    """Where a container is in its life. ``status``: created, running, paused, restarting, removing, exited,
+    dead.
+    """
 
     status: str = "created"
     pid: int = 0
@@ -258,7 +262,9 @@ class Container:
     mounts: tuple[MountPoint, ...]
     storage_driver: str
     log_path: str
-    diff_ids: tuple[str, ...] = ()  # the image's layers, base first: the image's names may go, these are needed
+    diff_ids: tuple[
+        str, ...
+    ] = ()  # the image's layers, base first: the image's names may go, these are needed
     exec_ids: tuple[str, ...] = ()
 
 
@@ -324,6 +330,7 @@ class LogEntry:
     stream: str  # stdout, stderr
     time_ns: int
     data: bytes
+    attributes: Mapping[str, str] = field(default_factory=dict)  # of --log-opt labels and env
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +347,8 @@ class AttachOptions:
 class Client:
     """The client's end of an upgraded connection, handed to the container's shim.
 
-    ``fd`` is a stream socket that now belongs to the callee, which closes it; ``initial`` is what the client had sent
+    ``fd`` is a stream socket that now belongs to the callee, which closes it; ``initial`` is what the
+    client had sent
     behind its request already.
     """
 
@@ -350,6 +358,10 @@ class Client:
     def close(self) -> None:
         """For a callee that has no use for it."""
         os.close(self.fd)
+
+    def dup(self) -> int:
+        """A second descriptor of the connection."""
+        return os.dup(self.fd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The containers that exist: records in memory for readers, rows in SQLite for the next daemon.
 
-A row has two halves, because one never changes after creation and the other at every step of the life: ``record`` (JSON of the
+A row has two halves, because one never changes after creation and the other at every step of the life:
+``record`` (JSON of the
 ``Container`` without its state) and ``state``.
 """
 
@@ -9,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from minid.containers.model import Container, State
+from minid.containers.model import Container
 from minid.errors import Conflict, InvalidParameter, NotFound
 from minid.records import decode, encode
 from minid.state import Database
@@ -46,7 +47,9 @@ class Store:
         return self._containers.get(container_id)
 
     def get(self, ref: str) -> Container:
-        """By id, name (with or without its slash) or unique id prefix, in this order. Raises NotFound, InvalidParameter."""
+        """By id, name (with or without its slash) or unique id prefix, in this order. Raises NotFound,
+        InvalidParameter.
+        """
         name = ref.removeprefix("/")
         found = self._containers.get(ref) or self._containers.get(self._ids_by_name.get(name, ""))
         if found is not None:
@@ -57,6 +60,10 @@ class Store:
         if not matches:
             raise NotFound(f"No such container: {ref}")
         return matches[0]
+
+    def diff_ids(self) -> set[str]:
+        """The layers that containers stand on."""
+        return {diff_id for container in self._containers.values() for diff_id in container.diff_ids}
 
     def check_name_free(self, name: str) -> None:
         """Raises Conflict, in the words that kubelets and Compose look for."""
@@ -105,7 +112,9 @@ class Store:
 
     def set_execs(self, container_id: str, exec_ids: tuple[str, ...]) -> None:
         """Execs live in memory only: they end with their container's run."""
-        self._containers[container_id] = dataclasses.replace(self._containers[container_id], exec_ids=exec_ids)
+        self._containers[container_id] = dataclasses.replace(
+            self._containers[container_id], exec_ids=exec_ids
+        )
 
     def remove(self, container_id: str) -> None:
         self._database.connection.execute("DELETE FROM containers WHERE id = ?", (container_id,))

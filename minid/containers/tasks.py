@@ -1,7 +1,10 @@
-"""Tasks: the running half of containers. A task is a shim and its connection; this module starts, finds and ends them.
+"""Tasks: the running half of containers. A task is a shim and its connection; this module starts, finds and
+ends them.
 
-On disk, for the shim and for a later daemon: ``containers/<id>/bundle/config.json`` (OCI runtime spec), ``task.json`` (what the
-specification has no word for: layers, log, user by name), ``exit.json`` (written by the shim when the program has ended).
+On disk, for the shim and for a later daemon: ``containers/<id>/bundle/config.json`` (OCI runtime spec),
+``task.json`` (what the
+specification has no word for: layers, log, user by name), ``exit.json`` (written by the shim when the
+program has ended).
 """
 
 import json
@@ -88,18 +91,29 @@ class Tasks:
         return self._adopt(container_id, connection)
 
     async def run(self, task: Task) -> None:
-        """Build the sandbox; the program waits for ``start``. Raises JobError with the reason if that fails."""
+        """Build the sandbox; the program waits for ``start``. Raises JobError with the reason if that
+        fails.
+        """
         answer = await task.connection.request("run")
         task.pid, task.start_ticks = answer["pid"], answer["start_ticks"]
 
     async def start(self, task: Task) -> int:
-        """Let the program run; its start in nanoseconds since the epoch. Raises JobError if it can't be executed."""
+        """Let the program run; its start in nanoseconds since the epoch. Raises JobError if it can't be
+        executed.
+        """
         answer = await task.connection.request("start")
         started_at_ns: int = answer["started_at_ns"]
         return started_at_ns
 
     async def attach(
-        self, task: Task, client: Client, *, wanted: Sequence[str], framed: bool, detach_keys: str, exec_id: str = ""
+        self,
+        task: Task,
+        client: Client,
+        *,
+        wanted: Sequence[str],
+        framed: bool,
+        detach_keys: str,
+        exec_id: str = "",
     ) -> None:
         """Hand a client's connection to the shim; this process's copy is closed in any case."""
         with _fds(client) as fds:
@@ -118,16 +132,25 @@ class Tasks:
         framed: bool,
         detach_keys: str,
     ) -> int:
-        """Start another program in the sandbox; its pid. ``body``: process, user, group_add, open_stdin, seccomp."""
+        """Start another program in the sandbox; its pid. ``body``: process, user, group_add, open_stdin,
+        seccomp.
+        """
         with _memfd(json.dumps(body).encode()) as body_fd, _fds(client) as fds:
             answer = await task.connection.request(
-                "exec", [body_fd, *fds], exec_id=exec_id, wanted=list(wanted), framed=framed, detach_keys=detach_keys
+                "exec",
+                [body_fd, *fds],
+                exec_id=exec_id,
+                wanted=list(wanted),
+                framed=framed,
+                detach_keys=detach_keys,
             )
         pid: int = answer["pid"]
         return pid
 
     async def signal(self, task: Task, number: int) -> None:
-        """Send a signal to the container's first process; ProcessLookupError (as JobError) when it has ended."""
+        """Send a signal to the container's first process; ProcessLookupError (as JobError) when it has
+        ended.
+        """
         await task.connection.request("signal", signal=number)
 
     async def resize(self, task: Task, *, height: int, width: int, exec_id: str = "") -> None:
@@ -164,7 +187,9 @@ class Tasks:
         try:
             data = json.loads((self._layout.container(container_id) / "exit.json").read_bytes())
         except (FileNotFoundError, ValueError):
-            return ExitRecord(137, 0, error="the container ended together with its shim (killed, or the machine stopped)")
+            return ExitRecord(
+                137, 0, error="the container ended together with its shim (killed, or the machine stopped)"
+            )
         return ExitRecord(data["exit_code"], data["finished_at_ns"], data["oom_killed"])
 
     def close(self) -> None:
@@ -206,7 +231,9 @@ class Tasks:
 
 
 class _fds:
-    """The descriptors of a client for one message: its connection, and a memfd with its early input if there is any."""
+    """The descriptors of a client for one message: its connection, and a memfd with its early input if
+    there is any.
+    """
 
     def __init__(self, client: Client | None) -> None:
         self._fds = [] if client is None else [client.fd]

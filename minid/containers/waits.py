@@ -20,7 +20,11 @@ class Waits:
         if condition not in CONDITIONS:
             raise InvalidParameter(f'invalid condition: "{condition}"')
         future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
-        if condition == "not-running" and not container.state.running and container.state.status != "restarting":
+        if (
+            condition == "not-running"
+            and not container.state.running
+            and container.state.status != "restarting"
+        ):
             future.set_result(WaitResult(container.state.exit_code, container.state.error))
             return future
         entry = (condition, future)

@@ -1,1 +1,3 @@
-"""The processes around a container: forkserver, shim and init. Standard library only; see docs/architecture.md."""
+"""The processes around a container: forkserver, shim and init. Standard library only; see
+docs/architecture.md.
+"""

@@ -1,7 +1,9 @@
 """The last steps of a process before the user's program: stdio, user, limits, privileges, execve.
 
-The same for a container's first process and for an exec. The child talks to its shim over a packet socket: an error is a message,
-``{"ready": true}`` (with a terminal's master) says that the sandbox stands, and the end of the stream, which execve(2)
+The same for a container's first process and for an exec. The child talks to its shim over a packet socket:
+an error is a message,
+``{"ready": true}`` (with a terminal's master) says that the sandbox stands, and the end of the stream,
+which execve(2)
 causes because the socket is close-on-exec, says that the program runs.
 """
 
@@ -25,15 +27,21 @@ Spec = dict[str, Any]
 
 
 class StartError(Exception):
-    """The user's program cannot be started; the message is Docker's, ``kind`` tells the daemon the exit code."""
+    """The user's program cannot be started; the message is Docker's, ``kind`` tells the daemon the exit
+    code.
+    """
 
     def __init__(self, message: str, kind: str = "StartError") -> None:
         super().__init__(message)
         self.kind = kind
 
 
-def start_container(sync: socket.socket, stdio: tuple[int, int, int], spec: Spec, task: dict[str, Any], bundle: str) -> None:
-    """Run as the container's first process: build the sandbox, report, wait for the word, become the program."""
+def start_container(
+    sync: socket.socket, stdio: tuple[int, int, int], spec: Spec, task: dict[str, Any], bundle: str
+) -> None:
+    """Run as the container's first process: build the sandbox, report, wait for the word, become the
+    program.
+    """
     _take_descriptors(sync, stdio, None)
     channel = socket.socket(fileno=SYNC_FD)
     with _Reporting(channel):
@@ -90,7 +98,9 @@ class _Reporting:
 
 def _take_descriptors(sync: socket.socket, stdio: tuple[int, int, int], pidfd: int | None) -> None:
     """Descriptors 0, 1, 2, the channel as 3, the pidfd as 4; every other one is closed."""
-    high = [os.dup(fd) if fd < 8 else fd for fd in (*stdio, sync.fileno(), *([] if pidfd is None else [pidfd]))]
+    high = [
+        os.dup(fd) if fd < 8 else fd for fd in (*stdio, sync.fileno(), *([] if pidfd is None else [pidfd]))
+    ]
     high = [_above(fd, 16) for fd in high]
     for number, fd in enumerate(high):
         os.dup2(fd, number, inheritable=number < 3)
@@ -209,7 +219,9 @@ def _drop_privileges(spec: Spec, task: dict[str, Any], user: users.User) -> None
 
 
 def _find_program(name: str, path: str) -> str:
-    """The file that ``name`` means, as Go's exec.LookPath and with its words, which the docker CLI reads the exit code from."""
+    """The file that ``name`` means, as Go's exec.LookPath and with its words, which the docker CLI reads
+    the exit code from.
+    """
     if "/" in name:
         try:
             _check_executable(name)
@@ -250,7 +262,9 @@ def _words(error: OSError) -> str:
 
 
 def _run_below_init(channel: socket.socket) -> None:
-    """``--init``: this process stays as pid 1, forwards signals and reaps; returns only in the child that will exec."""
+    """``--init``: this process stays as pid 1, forwards signals and reaps; returns only in the child that
+    will exec.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     child = os.fork()
     if child == 0:
@@ -287,4 +301,3 @@ def _reap(child: int) -> None:
         if pid == child:
             code = os.waitstatus_to_exitcode(status)
             os._exit(code if code >= 0 else 128 - code)
-

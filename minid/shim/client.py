@@ -16,11 +16,16 @@ from minid.errors import Failed
 from minid.kernel import sealed
 from minid.shim import messages
 
-BOOT = "import sys; sys.path[:0] = eval(sys.argv[2]); from minid.shim.forkserver import main; main(int(sys.argv[1]), sys.argv[3:])"
+BOOT = (
+    "import sys; sys.path[:0] = eval(sys.argv[2]); "
+    "from minid.shim.forkserver import main; main(int(sys.argv[1]), sys.argv[3:])"
+)
 
 
 class JobError(Exception):
-    """What a job raised: ``kind`` is the exception's class name, ``errno`` and ``path`` are set if it was an OSError."""
+    """What a job raised: ``kind`` is the exception's class name, ``errno`` and ``path`` are set if it was
+    an OSError.
+    """
 
     def __init__(self, message: str, kind: str, errno: int | None = None, path: str | None = None) -> None:
         super().__init__(message)
@@ -37,7 +42,16 @@ class Forkserver:
         executable = sealed.open_executable(os.path.realpath(sys.executable))
         try:
             self._process = subprocess.Popen(
-                [os.path.realpath(sys.executable), "-I", "-S", "-c", BOOT, str(theirs.fileno()), repr(_search_path()), *preload],
+                [
+                    os.path.realpath(sys.executable),
+                    "-I",
+                    "-S",
+                    "-c",
+                    BOOT,
+                    str(theirs.fileno()),
+                    repr(_search_path()),
+                    *preload,
+                ],
                 executable=f"/proc/self/fd/{executable}",
                 pass_fds=[theirs.fileno(), executable],
                 stdin=subprocess.DEVNULL,
@@ -61,7 +75,9 @@ class Forkserver:
             raise Failed("the forkserver has ended; restart minid (running containers go on)") from error
 
     async def call(self, target: str, request: Mapping[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:
-        """Run ``package.module:function(request, fds)`` in a forked process and return its result; raises JobError."""
+        """Run ``package.module:function(request, fds)`` in a forked process and return its result; raises
+        JobError.
+        """
         ours, theirs = messages.pair()
         with theirs:
             self._send({"op": "job", "target": target, "request": request}, [theirs.fileno(), *fds])
@@ -117,7 +133,9 @@ class ShimConnection:
         return self._socket.fileno() < 0
 
     async def request(self, op: str, fds: Sequence[int] = (), **fields: Any) -> messages.Message:
-        """Send ``op`` and await its answer. Raises JobError for an error answer, ConnectionError if the shim is gone."""
+        """Send ``op`` and await its answer. Raises JobError for an error answer, ConnectionError if the
+        shim is gone.
+        """
         if self.closed:
             raise ConnectionError("the shim is gone")
         self._number += 1
@@ -168,26 +186,28 @@ class ShimConnection:
 
 
 def _search_path() -> list[str]:
-    """Where the forkserver finds minid and the compiled libraries: this process's own path, without the script's folder."""
+    """Where the forkserver finds minid and the compiled libraries: this process's own path, without the
+    script's folder.
+    """
     root = str(Path(__file__).resolve().parents[2])
     return [root, *(entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages")))]
 
 
 async def _readable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(sock.fileno(), lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    loop.add_reader(sock.fileno(), ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(sock.fileno())
 
 
 async def _writable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_writer(sock.fileno(), lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    loop.add_writer(sock.fileno(), ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_writer(sock.fileno())

@@ -1,11 +1,13 @@
 """The forkserver: a small process, with all that shims and jobs need already imported, that forks on request.
 
-It has one thread and knows two requests, each with the socket that the child is to answer on as first descriptor:
+It has one thread and knows two requests, each with the socket that the child is to answer on as first
+descriptor:
 
     {"op": "shim", "directory": …, "socket": …}     become a container's shim (``minid.shim.shim``)
     {"op": "job", "target": "package.module:function", "request": {…}}   call a function, answer, end
 
-Children are reaped by the kernel (SIGCHLD is ignored). It ends when the daemon's end of its socket is closed; shims live on.
+Children are reaped by the kernel (SIGCHLD is ignored). It ends when the daemon's end of its socket is
+closed; shims live on.
 """
 
 import gc

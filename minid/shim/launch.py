@@ -1,11 +1,12 @@
-"""Starting a process of the container: pipes, fork, and the conversation with the child until its program runs."""
+"""Starting a process of the container: pipes, fork, and the conversation with the child until its program
+runs.
+"""
 
 import os
 import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from minid.shim import messages
 from minid.shim.loop import GONE, READ, Loop
@@ -26,7 +27,9 @@ class Pipes:
 
 
 def make_pipes(*, terminal: bool, stdin: bool) -> Pipes | None:
-    """Pipes for a process without a terminal; with one, the child opens it itself and there is nothing to make."""
+    """Pipes for a process without a terminal; with one, the child opens it itself and there is nothing to
+    make.
+    """
     if terminal:
         return None
     input_read, input_write = os.pipe() if stdin else (os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), None)
@@ -38,7 +41,8 @@ def make_pipes(*, terminal: bool, stdin: bool) -> Pipes | None:
 class Launch:
     """One child on its way to execve(2).
 
-    ``on_ready`` is called when the sandbox stands and the child waits for ``go`` (an exec does not wait), ``on_running`` when the
+    ``on_ready`` is called when the sandbox stands and the child waits for ``go`` (an exec does not wait),
+    ``on_running`` when the
     program runs, ``on_error`` with the child's message when it cannot.
     """
 
@@ -104,7 +108,9 @@ class Launch:
             if self._ready:
                 self.on_running()
             else:
-                self.on_error({"error": "the process was killed before its sandbox was ready", "kind": "Killed"})
+                self.on_error(
+                    {"error": "the process was killed before its sandbox was ready", "kind": "Killed"}
+                )
         elif "error" in message:
             self._failed = True
             self.on_error(message)

@@ -1,8 +1,11 @@
 """The wire between daemon, forkserver and shims: one JSON object a packet, descriptors beside it.
 
-The sockets are ``AF_UNIX``/``SOCK_SEQPACKET`` (``unix(7)``): the kernel keeps the boundaries and delivers a packet
-with its descriptors or not at all, so there is no framing to get wrong. Every message carries ``"v": VERSION``, because a
-shim outlives the daemon that started it and will be spoken to by a newer one. Packets are small (``LIMIT_BYTES``);
+The sockets are ``AF_UNIX``/``SOCK_SEQPACKET`` (``unix(7)``): the kernel keeps the boundaries and delivers a
+packet
+with its descriptors or not at all, so there is no framing to get wrong. Every message carries ``"v":
+VERSION``, because a
+shim outlives the daemon that started it and will be spoken to by a newer one. Packets are small
+(``LIMIT_BYTES``);
 what may be large travels as a descriptor of a memfd or a file.
 """
 

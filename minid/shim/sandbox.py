@@ -1,7 +1,10 @@
-"""Making the sandbox, from inside it: what a container's first process does before it becomes the user's program.
+"""Making the sandbox, from inside it: what a container's first process does before it becomes the user's
+program.
 
-The order is that of ``runtime-spec runtime.md § Lifecycle``: cgroup, namespaces, root file system, mounts, devices, masks,
-pivot. Everything is taken from the bundle's ``config.json``; ``task.json`` adds what the specification has no word for. All code
+The order is that of ``runtime-spec runtime.md § Lifecycle``: cgroup, namespaces, root file system, mounts,
+devices, masks,
+pivot. Everything is taken from the bundle's ``config.json``; ``task.json`` adds what the specification has
+no word for. All code
 that runs here was imported long before; nothing from the image is run on our behalf.
 """
 
@@ -104,7 +107,9 @@ def _mount_root(rootfs: dict[str, Any], target: str) -> None:
 
 
 def _mount_one(root: int, mount: dict[str, Any]) -> None:
-    """One entry of ``mounts``; the target is resolved inside the root, and mounted on through its descriptor."""
+    """One entry of ``mounts``; the target is resolved inside the root, and mounted on through its
+    descriptor.
+    """
     kind, source, destination = mount["type"], mount.get("source", ""), mount["destination"]
     flags, propagation, data = mounts.parse_options(mount.get("options", ()))
     if kind == "cgroup":
@@ -115,7 +120,9 @@ def _mount_one(root: int, mount: dict[str, Any]) -> None:
     target = rootpath.ensure_mountpoint(root, destination, directory=directory)
     try:
         if is_bind:
-            _bind(root, source, target, destination, flags, propagation, recursive_ro="rro" in data.split(","))
+            _bind(
+                root, source, target, destination, flags, propagation, recursive_ro="rro" in data.split(",")
+            )
             return
         if kind == "tmpfs" and "tmpcopyup" in data.split(","):
             data = ",".join(option for option in data.split(",") if option != "tmpcopyup")
@@ -130,7 +137,14 @@ def _mount_one(root: int, mount: dict[str, Any]) -> None:
 
 
 def _bind(
-    root: int, source: str, target: int, destination: str, flags: int, propagation: list[int], *, recursive_ro: bool
+    root: int,
+    source: str,
+    target: int,
+    destination: str,
+    flags: int,
+    propagation: list[int],
+    *,
+    recursive_ro: bool,
 ) -> None:
     bind = flags & (syscall.MS_BIND | syscall.MS_REC)
     syscall.mount(source, mounts.fd_path(target), None, bind)
@@ -148,7 +162,9 @@ def _bind(
 
 
 def _mount_cgroup(root: int, destination: str, flags: int) -> None:
-    """The container's view of its cgroup: cgroup2 where the host has only that, else every v1 controller of the host."""
+    """The container's view of its cgroup: cgroup2 where the host has only that, else every v1 controller of
+    the host.
+    """
     target = rootpath.ensure_dir(root, destination)
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as table:
@@ -244,7 +260,9 @@ def _make_path_readonly(path: str) -> None:
 
 
 def _mask(path: str) -> None:
-    """Hide ``path``: a directory below an empty read-only tmpfs, a file below /dev/null, which is checked to be that."""
+    """Hide ``path``: a directory below an empty read-only tmpfs, a file below /dev/null, which is checked
+    to be that.
+    """
     fd = _open_own(path)
     if fd is None:
         return
@@ -256,7 +274,11 @@ def _mask(path: str) -> None:
         try:
             status = os.fstat(null)
             if not stat.S_ISCHR(status.st_mode) or status.st_rdev != NULL_DEVICE:
-                raise OSError(errno.EINVAL, "/dev/null of the image is not the null device; refusing to mask with it", path)
+                raise OSError(
+                    errno.EINVAL,
+                    "/dev/null of the image is not the null device; refusing to mask with it",
+                    path,
+                )
             syscall.mount(mounts.fd_path(null), mounts.fd_path(fd), None, syscall.MS_BIND)
         finally:
             os.close(null)
@@ -265,7 +287,9 @@ def _mask(path: str) -> None:
 
 
 def _open_own(path: str) -> int | None:
-    """A masked or read-only path as a descriptor, never through a symlink that the image put there; None if absent."""
+    """A masked or read-only path as a descriptor, never through a symlink that the image put there; None if
+    absent.
+    """
     try:
         return syscall.openat2(
             syscall.AT_FDCWD, path, os.O_PATH | os.O_NOFOLLOW, resolve=syscall.RESOLVE_NO_SYMLINKS
@@ -274,5 +298,7 @@ def _open_own(path: str) -> int | None:
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise OSError(errno.ELOOP, "a symbolic link stands where a protected path belongs", path) from None
+            raise OSError(
+                errno.ELOOP, "a symbolic link stands where a protected path belongs", path
+            ) from None
         raise

@@ -1,14 +1,18 @@
-"""A container's shim: its parent and reaper, keeper of its streams, its log and its exit record. One process a container.
+"""A container's shim: its parent and reaper, keeper of its streams, its log and its exit record. One
+process a container.
 
-It knows nothing of images or HTTP, and it lives on when the daemon stops or dies: a new one connects to its socket. Requests (``op``,
+It knows nothing of images or HTTP, and it lives on when the daemon stops or dies: a new one connects to its
+socket. Requests (``op``,
 each answered by a message with the same ``n``):
 
     run      build the sandbox from bundle/config.json and task.json and report its pid; the program waits
-    start    let the program run                              attach   serve a client (its connection comes along)
+    start    let the program run                              attach   serve a client (its connection comes
+    along)
     exec     run another program in the sandbox               signal   to the container's first process
     resize   of the container's or an exec's terminal         state    what runs
 
-and events for every connected daemon: ``exit``, ``exec-exit``, ``detach``. The exit is on disk (``exit.json``) before it is told.
+and events for every connected daemon: ``exit``, ``exec-exit``, ``detach``. The exit is on disk
+(``exit.json``) before it is told.
 """
 
 import json
@@ -115,7 +119,7 @@ class Shim:
             self._loop.forget(sock.fileno())
             self._daemons.remove(sock)
             sock.close()
-            if self._launch is None or not self._running and self._wait_status is None:
+            if self._launch is None or (not self._running and self._wait_status is None):
                 # nobody can start this container any more
                 self._abandon()
             return
@@ -164,7 +168,9 @@ class Shim:
         launch.on_error = self._on_start_error
         self._answer_run = (sock, message["n"])
         bundle = os.path.join(self._directory, "bundle")
-        launch.fork(lambda channel, stdio: child.start_container(channel, stdio, self._spec, self._task, bundle))
+        launch.fork(
+            lambda channel, stdio: child.start_container(channel, stdio, self._spec, self._task, bundle)
+        )
 
     def _prepare_streams(self) -> None:
         if self._streams is None:
@@ -173,14 +179,18 @@ class Shim:
             log = self._task["log"]
             self._streams = Streams(
                 self._loop,
-                LogFile(log["path"], parse_options(log["config"]), log["attributes"]) if log["path"] else None,
+                LogFile(log["path"], parse_options(log["config"]), log["attributes"])
+                if log["path"]
+                else None,
                 stdin_once=bool(self._task["stdin_once"]),
             )
             self._streams.on_idle = self._maybe_stop
             self._streams.on_detach = lambda: self._publish({"event": "detach"})
 
     def _enter_pid_namespace(self) -> None:
-        """Our children, and only they, live in the pid namespace we take here: the first is its pid 1, execs come later."""
+        """Our children, and only they, live in the pid namespace we take here: the first is its pid 1,
+        execs come later.
+        """
         for namespace in self._spec["linux"]["namespaces"]:
             if namespace["type"] == "pid":
                 if namespace.get("path"):
@@ -313,7 +323,9 @@ class Shim:
                     self._finish_exec(exec_id)
 
     def _finish_exec(self, exec_id: str) -> None:
-        """When an exec has been reaped: its exit code is told before its clients see the end of the stream and ask for it."""
+        """When an exec has been reaped: its exit code is told before its clients see the end of the stream
+        and ask for it.
+        """
         running = self._execs[exec_id]
         running.streams.drain_and_end()
         os.close(running.launch.pidfd)
@@ -339,7 +351,12 @@ class Shim:
         self._maybe_stop()
 
     def _maybe_stop(self) -> None:
-        if self._wait_status is not None and self._streams is not None and self._streams.idle and not self._execs:
+        if (
+            self._wait_status is not None
+            and self._streams is not None
+            and self._streams.idle
+            and not self._execs
+        ):
             self._loop.stop()
 
     def _record_exit(self, status: int) -> None:
@@ -390,5 +407,3 @@ def _read_json(directory: str, name: str) -> dict[str, Any]:
 def _exit_code(status: int) -> int:
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
-
-

@@ -1,9 +1,14 @@
-"""Standard streams of one process: from its pipes or terminal to the log and to every attached client, and back.
+"""Standard streams of one process: from its pipes or terminal to the log and to every attached client, and
+back.
 
-A client is the HTTP connection itself, handed over by the daemon, so its bytes never pass through the event loop of the
-daemon. Without a terminal output is framed as ``Engine API v1.44 POST /containers/{id}/attach § Stream format`` says.
-Every buffer is bounded: when a client is ``CLIENT_LIMIT_BYTES`` behind, reading from the process pauses (the process feels the
-pipe, as in any shell pipeline); a client that then takes nothing for ``STALL_S`` while others wait is cut off.
+A client is the HTTP connection itself, handed over by the daemon, so its bytes never pass through the event
+loop of the
+daemon. Without a terminal output is framed as ``Engine API v1.44 POST /containers/{id}/attach § Stream
+format`` says.
+Every buffer is bounded: when a client is ``CLIENT_LIMIT_BYTES`` behind, reading from the process pauses
+(the process feels the
+pipe, as in any shell pipeline); a client that then takes nothing for ``STALL_S`` while others wait is cut
+off.
 """
 
 import contextlib
@@ -40,7 +45,9 @@ class Log(Protocol):
 class AttachedClient:
     """One connection: what it wants to see, what is still to be sent, whether its input is ours to read."""
 
-    def __init__(self, sock: socket.socket, wanted: frozenset[str], *, framed: bool, detacher: Detacher | None) -> None:
+    def __init__(
+        self, sock: socket.socket, wanted: frozenset[str], *, framed: bool, detacher: Detacher | None
+    ) -> None:
         sock.setblocking(False)
         self.socket = sock
         self.wanted = wanted  # of stdin, stdout, stderr
@@ -86,7 +93,8 @@ class AttachedClient:
 
 
 class Streams:
-    """The pump of one process. Give it descriptors with ``open_pipes`` or ``open_terminal``, clients with ``attach``.
+    """The pump of one process. Give it descriptors with ``open_pipes`` or ``open_terminal``, clients with
+    ``attach``.
 
     ``on_idle`` is called once, after ``finish``, when the last client has taken everything.
     """
@@ -141,7 +149,11 @@ class Streams:
 
     def _watch_source(self, fd: int) -> None:
         writing = fd == self._terminal and self._stdin_pending
-        self._loop.watch(fd, (0 if self._paused else READ) | (WRITE if writing else 0), lambda events: self._on_source(fd, events))
+        self._loop.watch(
+            fd,
+            (0 if self._paused else READ) | (WRITE if writing else 0),
+            lambda events: self._on_source(fd, events),
+        )
 
     def _on_source(self, fd: int, events: int) -> None:
         if events & WRITE:
@@ -187,7 +199,9 @@ class Streams:
             self._end()
 
     def drain_and_end(self) -> None:
-        """The process is gone: what it wrote is in the pipes; do not wait for others who may hold them open."""
+        """The process is gone: what it wrote is in the pipes; do not wait for others who may hold them
+        open.
+        """
         for fd in tuple(self._sources):
             while fd in self._sources and self._read_source(fd):
                 pass

@@ -1,0 +1,40 @@
+"""What the daemon's configuration adds to a request that left it open. Pure."""
+
+import dataclasses
+
+from minid.config import Config
+from minid.containers.model import HostConfig, LogConfig, Ulimit
+
+
+def apply(host_config: HostConfig, config: Config) -> HostConfig:
+    """``host_config`` with the daemon's ``log-driver``, ``log-opts``, ``default-ulimits``, ``init`` … where
+    it says nothing.
+    """
+    log = host_config.log_config
+    if not log.type:
+        log = LogConfig(config.log_driver, {**config.log_opts, **log.config})
+    named = {ulimit.name for ulimit in host_config.ulimits or ()}
+    ulimits = tuple(
+        Ulimit(name, limit.soft, limit.hard)
+        for name, limit in config.default_ulimits.items()
+        if name not in named
+    )
+    security = host_config.security_opt
+    if config.no_new_privileges and not any("no-new-privileges" in option for option in security or ()):
+        security = (*(security or ()), "no-new-privileges")
+    if config.seccomp_profile == "unconfined" and not any(
+        option.startswith("seccomp") for option in security or ()
+    ):
+        security = (*(security or ()), "seccomp=unconfined")
+    return dataclasses.replace(
+        host_config,
+        log_config=log,
+        ulimits=(*(host_config.ulimits or ()), *ulimits) or host_config.ulimits,
+        security_opt=security,
+        shm_size=host_config.shm_size or config.default_shm_size_bytes,
+        init=config.init if host_config.init is None and config.init else host_config.init,
+        dns=host_config.dns or config.dns or host_config.dns,
+        dns_options=host_config.dns_options or config.dns_opts or host_config.dns_options,
+        dns_search=host_config.dns_search or config.dns_search or host_config.dns_search,
+        ipc_mode=host_config.ipc_mode or config.default_ipc_mode,
+    )

@@ -1,0 +1,180 @@
+"""The daemon: makes the services, wires them together, serves until told to stop. Holds no state of its own.
+
+``run`` is called by ``minid.cli`` with the data root locked and the pid file written.
+"""
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+
+from minid import hostinfo, sdnotify
+from minid.api.listeners import Listener, open_listeners
+from minid.api.server import Server
+from minid.api.services import Services
+from minid.config import Config
+from minid.containers import defaults, host
+from minid.containers.bundle import Bundles
+from minid.containers.contents import Contents
+from minid.containers.create import Creation
+from minid.containers.execs import Execs
+from minid.containers.filters import Lookups
+from minid.containers.groups import Groups
+from minid.containers.news import News
+from minid.containers.runner import Runner
+from minid.containers.service import Containers
+from minid.containers.store import Store
+from minid.containers.tasks import Tasks
+from minid.errors import Failed
+from minid.events import EventBus
+from minid.images.service import Images
+from minid.images.snapshots import Snapshots
+from minid.kernel.cgroups import Tree
+from minid.layout import Layout
+from minid.shim.client import Forkserver
+from minid.state import Database
+from minid.volumes.service import Volumes
+
+# what the forkserver imports before it forks anything: jobs may import nothing later
+PRELOAD = (
+    "minid.images.layers",
+    "minid.images.layers.merge",
+    "minid.images.layers.probe",
+)
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. Containers go on running afterwards."""
+    listeners = open_listeners(config.hosts, config.group)
+    try:
+        asyncio.run(_serve(config, listeners))
+    finally:
+        for listener in listeners:
+            listener.close()
+    return 0
+
+
+class Daemon:
+    """The services of one daemon, in the order of their dependencies."""
+
+    def __init__(self, config: Config) -> None:
+        layout = Layout(config.data_root, config.exec_root)
+        for directory in (layout.blobs, layout.containers, layout.volumes, layout.snapshots, layout.shims):
+            directory.mkdir(mode=0o710, exist_ok=True)
+        self.forkserver = Forkserver(PRELOAD)
+        self.database = Database(layout.database)
+        self.events = EventBus()
+        tree = Tree.open(config.cgroup_parent or None)
+        facts = host.gather(tree)
+        self.snapshots = Snapshots(layout, config.storage_driver or None, self.forkserver)
+        self.images = Images(
+            self.database,
+            layout,
+            self.snapshots,
+            self.events,
+            insecure_registries=config.insecure_registries,
+            downloads_max=config.max_concurrent_downloads,
+        )
+        self.volumes = Volumes(layout, self.database, self.events)
+        store = Store(self.database)
+        tasks = Tasks(layout, self.forkserver)
+        groups = Groups(tree)
+        news = News(self.events)
+        bundles = Bundles(layout, facts, store.get, _seccomp_profile(config))
+        execs = Execs(store, tasks, bundles, news)
+        runner = Runner(layout, store, bundles, tasks, self.snapshots, self.volumes, groups, execs, news)
+        creation = Creation(
+            layout,
+            store,
+            self.images,
+            self.snapshots,
+            self.volumes,
+            self.forkserver,
+            facts,
+            lambda host_config: defaults.apply(host_config, config),
+        )
+        contents = Contents(self.snapshots, self.forkserver)
+        lookups = Lookups(images=self._images_named)
+        self.containers = Containers(
+            store, creation, bundles, tasks, groups, execs, runner, contents, news, facts, lookups
+        )
+        self.images.in_use = self.containers.users_of_image
+        self.images.is_running = lambda container_id: store.get(container_id).state.running
+        self.images.held_layers = store.diff_ids
+        self.volumes.users = self.containers.users_of_volume
+        self._config = config
+        self._engine_id = hostinfo.ensure_engine_id(config.data_root)
+
+    def _images_named(self, name: str) -> list[str]:
+        image = self.images.find(name)
+        return [image.id] if image is not None else []
+
+    def services(self) -> Services:
+        return Services(
+            images=self.images,
+            containers=self.containers,
+            volumes=self.volumes,
+            events=self.events,
+            config=self._config,
+            info=self._info,
+            engine_id=self._engine_id,
+        )
+
+    def _info(self) -> hostinfo.HostInfo:
+        config = self._config
+        return hostinfo.gather(
+            engine_id=self._engine_id,
+            data_root=config.data_root,
+            driver_name=self.snapshots.driver_name,
+            insecure_registries=config.insecure_registries,
+            registry_mirrors=config.registry_mirrors,
+            labels=config.labels,
+            debug=config.debug,
+        )
+
+    async def start(self) -> None:
+        """Bring the disk and the records in line with what really runs."""
+        await self.snapshots.start()
+        await self.images.clean_up()
+        await self.containers.reconcile()
+
+    async def close(self) -> None:
+        await self.containers.close()
+        await self.images.close()
+        await self.snapshots.close()
+        self.forkserver.close()
+        self.database.close()
+
+
+async def _serve(config: Config, listeners: list[Listener]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("SIGHUP: nothing to reload in this version"))
+    daemon = Daemon(config)
+    await daemon.start()
+    server = Server(daemon.services())
+    for listener in listeners:
+        await server.serve(listener.sock)
+    sdnotify.notify("READY=1")
+    log.info(
+        "listening", extra={"hosts": ",".join(config.hosts), "storage_driver": daemon.snapshots.driver_name}
+    )
+    await stop.wait()
+    sdnotify.notify("STOPPING=1")
+    log.info("stopping; containers go on running")
+    await server.close()
+    await daemon.close()
+
+
+def _seccomp_profile(config: Config) -> str:
+    """The text of the configured default profile; "" for the built-in one."""
+    if config.seccomp_profile in ("", "builtin", "unconfined"):
+        return ""
+    try:
+        return Path(config.seccomp_profile).read_text()
+    except OSError as error:
+        raise Failed(f"seccomp-profile {config.seccomp_profile}: {error.strerror}") from error
