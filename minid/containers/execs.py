@@ -88,6 +88,10 @@ class Execs:
         else:
             self._execs[record.id] = dataclasses.replace(self._execs[record.id], pid=pid)
 
+    def check_start(self, exec_id: str) -> Exec:
+        """The exec, if it can be started. Raises NotFound, Conflict."""
+        return self._startable(exec_id)[0]
+
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
         """In characters. Raises Conflict if it does not run or has no terminal."""
         record = self.get(exec_id)

@@ -110,7 +110,7 @@ class Runner:
         )
         self._ended[container.id].set()
         self._news.publish(container, "die", {"exitCode": str(exit_code)})
-        self.waits.exited(container.id, WaitResult(exit_code, str(failure)))
+        self.waits.exited(container.id, WaitResult(exit_code))
         if container.host_config.auto_remove:
             await self.remove(self._store.get(container.id), volumes=True)
         return failure

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from minid.containers import filters, lifecycle, logs, names, processes, resources
+from minid.containers.attachments import check_keys
 from minid.containers.bundle import Bundles
 from minid.containers.contents import Contents, PathStat
 from minid.containers.create import Creation
@@ -250,6 +251,16 @@ class Containers:
 
     # -- streams
 
+    def check_attach(self, ref: str, options: AttachOptions) -> Container:
+        """What must be refused while an HTTP error is still possible: no such container, wrong keys, paused."""
+        container = self.get(ref)
+        check_keys(options.detach_keys)
+        if container.state.status == "paused":
+            raise Conflict(f"container {ref} is paused, unpause the container before attach")
+        if container.state.status == "restarting":
+            raise Conflict(f"container {ref} is restarting, wait until the container is running")
+        return container
+
     async def attach(self, ref: str, options: AttachOptions, client: Client) -> None:
         """Hand the client's connection to the shim, or keep it for the next start."""
         container = self.get(ref)
@@ -280,6 +291,10 @@ class Containers:
     def exec_get(self, exec_id: str) -> Exec:
         """By id or unique prefix. Raises NotFound."""
         return self._execs.get(exec_id)
+
+    def check_exec_start(self, exec_id: str) -> Exec:
+        """What must be refused while an HTTP error is still possible."""
+        return self._execs.check_start(exec_id)
 
     async def exec_start(
         self,
