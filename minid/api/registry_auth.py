@@ -6,6 +6,7 @@ from typing import Any
 
 from minid.api.call import parse_json
 from minid.errors import InvalidParameter
+from minid.images.service import Auth
 
 FIELDS = {  # lower-case key to field
     "username": "username",
@@ -16,8 +17,8 @@ FIELDS = {  # lower-case key to field
 }
 
 
-def decode_registry_auth(header: str) -> dict[str, str] | None:
-    """The fields that were given; None without credentials (no header, or an empty object).
+def decode_registry_auth(header: str) -> Auth | None:
+    """The credentials; None without any (no header, or an empty object).
 
     Unpadded and standard base64 are taken too; ``auth`` (base64 of user:password) stands for both.
     """
@@ -47,4 +48,4 @@ def decode_registry_auth(header: str) -> dict[str, str] | None:
         except ValueError:
             raise InvalidParameter("invalid X-Registry-Auth header: auth is not base64") from None
         fields |= {"username": user, "password": password}
-    return fields if fields.keys() - {"server_address"} else None
+    return Auth(**fields) if fields.keys() - {"server_address"} else None

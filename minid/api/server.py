@@ -11,6 +11,7 @@ import logging
 import re
 import socket
 import time
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -68,7 +69,7 @@ class Server:
     """One per daemon."""
 
     def __init__(self, services: Services) -> None:
-        self._services = services
+        self._services = replace(services, engine_id=services.engine_id or services.info().id)
         self._http = HttpServer(self._handle)
         self._listeners: list[asyncio.AbstractServer] = []
         self._running: set[asyncio.Task[Any]] = set()

@@ -12,7 +12,7 @@ from minid.hostinfo import HostInfo
 class Services:
     """``info`` gathers the facts for ``/info`` and ``/version`` at each call (a millisecond of small files).
 
-    ``engine_id``: of ``minid.hostinfo.ensure_engine_id``; the fixed networks' IDs come from it.
+    ``engine_id`` is ``info().id``, kept by the server so as not to gather everything for it.
     """
 
     images: Any
@@ -21,4 +21,4 @@ class Services:
     events: EventBus
     config: Any
     info: Callable[[], HostInfo]
-    engine_id: str
+    engine_id: str = ""

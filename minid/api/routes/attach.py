@@ -1,6 +1,7 @@
 """A container's streams: attach, logs, and exec."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from urllib.parse import quote_plus
 
 from aiohttp import web
 
@@ -11,22 +12,15 @@ from minid.api.schema import exec as exec_schema
 from minid.api.schema.naming import fixed_timestamp, parse_timestamp, read
 from minid.api.stream import content_type, frame, hijack, send_batched
 from minid.containers.model import AttachOptions, Client, ExecConfig, LogOptions
-from minid.errors import Conflict, InvalidParameter, Unsupported
+from minid.errors import InvalidParameter, Unsupported
 
 routes = Routes()
 
 
 @routes.post("/containers/{id}/attach")
 async def container_attach(call: Call) -> web.StreamResponse:
-    containers = call.services.containers
-    container = containers.get(call.parameters["id"])
     await call.body(4096)  # clients send none; what follows it is the container's input
-    if container.state.status == "paused":
-        raise Conflict(f"container {container.id} is paused, unpause the container before attach")
-    if container.state.status == "restarting":
-        raise Conflict(
-            f"container {call.parameters['id']} is restarting, wait until the container is running"
-        )
+    containers = call.services.containers
     options = AttachOptions(
         stdin=call.flag("stdin"),
         stdout=call.flag("stdout"),
@@ -35,6 +29,7 @@ async def container_attach(call: Call) -> web.StreamResponse:
         logs=call.flag("logs"),
         detach_keys=call.text("detachKeys"),
     )
+    container = containers.check_attach(call.parameters["id"], options)
 
     async def hand_over(client: Client) -> None:
         await containers.attach(container.id, options, client)
@@ -67,7 +62,7 @@ async def container_logs(call: Call) -> web.StreamResponse:
         async for entry in containers.logs(container.id, options):
             data = entry.data
             if details:
-                data = b" " + data
+                data = detail_text(entry.attributes).encode() + b" " + data
             if timestamps:
                 data = f"{fixed_timestamp(entry.time_ns)} ".encode() + data
             yield data if tty else frame(entry.stream, data)
@@ -77,6 +72,11 @@ async def container_logs(call: Call) -> web.StreamResponse:
     await send_batched(response, lines)
     await response.write_eof()
     return response
+
+
+def detail_text(attributes: Mapping[str, str]) -> str:
+    """``a=1,b=2``: the labels and variables that ``--log-opt`` chose, escaped as in a query."""
+    return ",".join(f"{quote_plus(name)}={quote_plus(attributes[name])}" for name in sorted(attributes))
 
 
 def parse_tail(text: str) -> int | None:
@@ -108,7 +108,7 @@ async def exec_start(call: Call) -> web.StreamResponse:
     if size is not None and not tty:
         raise InvalidParameter("ConsoleSize is only for an exec with a TTY")
     console_size = (size[0], size[1]) if size else None
-    check_exec(call, exec_id)
+    containers.check_exec_start(exec_id)
     if detach:
         await containers.exec_start(exec_id, client=None, tty=tty, console_size=console_size)
         return empty_response(200)
@@ -117,20 +117,6 @@ async def exec_start(call: Call) -> web.StreamResponse:
         await containers.exec_start(exec_id, client=client, tty=tty, console_size=console_size)
 
     return await hijack(call, tty=tty, hand_over=hand_over)
-
-
-def check_exec(call: Call, exec_id: str) -> None:
-    """What can be known to fail is an HTTP error, before the connection is upgraded."""
-    containers = call.services.containers
-    container = containers.get(containers.exec_get(exec_id).container_id)
-    match container.state.status:
-        case "running":
-            return
-        case "paused":
-            raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
-        case "restarting":
-            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
-    raise Conflict(f"Container {container.id} is not running")
 
 
 @routes.post("/exec/{id}/resize")

@@ -12,6 +12,7 @@ from minid.api.registry_auth import decode_registry_auth
 from minid.api.routing import Routes
 from minid.api.schema import image as schema
 from minid.errors import InvalidParameter, Unsupported
+from minid.images.reference import parse
 
 routes = Routes()
 
@@ -30,19 +31,16 @@ async def image_create(call: Call) -> web.StreamResponse:
         raise not_yet("importing an image (fromSrc)")
     if not name:
         raise InvalidParameter("fromImage is needed: the name of the image to pull")
-    credentials = decode_registry_auth(call.request.headers.get("X-Registry-Auth", ""))
+    auth = decode_registry_auth(call.request.headers.get("X-Registry-Auth", ""))
     tag = call.text("tag")
+    all_tags = not tag and parse(name).is_name_only  # clients add ":latest" themselves
 
     async def work(report: Callable[[Any], None]) -> None:
         await call.services.images.pull(
-            name, tag=tag, platform=call.text("platform"), auth=make_auth(credentials), progress=report
+            name, tag=tag, platform=call.text("platform"), auth=auth, all_tags=all_tags, progress=report
         )
 
     return await stream_progress(call, work, schema.progress)
-
-
-def make_auth(credentials: dict[str, str] | None) -> Any:
-    return credentials
 
 
 @routes.get("/images/json")
@@ -107,7 +105,7 @@ async def image_tag(call: Call) -> web.StreamResponse:
 
 @routes.delete("/images/{name:.*}")
 async def image_delete(call: Call) -> web.StreamResponse:
-    deleted = call.services.images.delete(
+    deleted = await call.services.images.delete(
         call.parameters["name"], force=call.flag("force"), prune=not call.flag("noprune")
     )
     return json_response([schema.deleted(item) for item in deleted])

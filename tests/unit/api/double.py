@@ -90,6 +90,15 @@ class Containers:
             raise NotFound(f"No such container: {ref}")
         return self.container
 
+    def check_attach(self, ref: str, options: Any) -> Container:
+        return self.get(ref)
+
+    def check_exec_start(self, exec_id: str) -> Exec:
+        record = self.exec_get(exec_id)
+        if not self.container.state.running:
+            raise Conflict(f"container {ID} is not running")
+        return record
+
     async def attach(self, ref: str, options: Any, client: Client) -> None:
         if self.failure:
             os.close(client.fd)
@@ -144,7 +153,7 @@ class Daemon:
         self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> "Daemon":
-        services = Services(self.images, self.containers, self.volumes, self.events, None, host, "engine")
+        services = Services(self.images, self.containers, self.volumes, self.events, None, host)
         self.server = Server(services)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self.path)

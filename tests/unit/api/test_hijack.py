@@ -91,7 +91,10 @@ async def test_body_that_comes_much_later_than_the_head(daemon: Daemon) -> None:
 
 async def test_chunked_body(daemon: Daemon) -> None:
     head = f"POST /exec/e1/start HTTP/1.1\r\nHost: d\r\n{UPGRADE}Content-Type: application/json\r\n"
-    data = head.encode() + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"Tty\r\nb;x=y\r\n":true}    \r\n0\r\n\r\nstdin'
+    data = (
+        head.encode()
+        + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"Tty\r\nb;x=y\r\n":true}    \r\n0\r\n\r\nstdin'
+    )
     status, headers, rest = await echo(daemon, data, pieces=3)
     assert (status, rest) == (101, b"stdin")
     assert headers["content-type"] == "application/vnd.docker.raw-stream"
@@ -167,14 +170,13 @@ async def test_errors_before_the_upgrade_are_http(daemon: Daemon, upgrade: str) 
     assert answer.status == 404
     assert json.loads(answer.body) == {"message": "No such container: nope"}
 
-    for status in ("exited", "paused", "restarting"):
-        daemon.containers.container = container(state=State(status))
-        reader, writer = await daemon.connect()
-        writer.write(exec_start(b"{}", upgrade))
-        answer = await Answer.read(reader)
-        assert answer.status == 409
-        assert container().id in json.loads(answer.body)["message"]
-        assert daemon.containers.started == []
+    daemon.containers.container = container(state=State("exited"))
+    reader, writer = await daemon.connect()
+    writer.write(exec_start(b"{}", upgrade))
+    answer = await Answer.read(reader)
+    assert answer.status == 409
+    assert container().id in json.loads(answer.body)["message"]
+    assert daemon.containers.started == []
 
 
 async def test_a_declined_plain_request_leaves_the_connection_usable(daemon: Daemon) -> None:
