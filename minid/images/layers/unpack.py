@@ -22,9 +22,9 @@ from minid.images.layers.tar import Entry, TarError, show
 from minid.kernel import rootpath
 from minid.kernel.files import remove_tree
 
-# What becomes of whiteouts: "overlay" keeps them in overlayfs's form, "apply" deletes what they name (from
-# the layers below, already in the directory), "plain" takes them as ordinary files (docker cp).
-STYLES = ("overlay", "apply", "plain")
+# What becomes of whiteouts: "overlay" makes them in overlayfs's form, "list" only notes them (for drivers
+# that merge layers by copying), "plain" takes them as ordinary files (docker cp).
+STYLES = ("overlay", "list", "plain")
 WHITEOUT, META, OPAQUE = b".wh.", b".wh..wh.", b".wh..wh..opq"
 OVERLAY_OPAQUE = "trusted.overlay.opaque"
 DEFAULT_ACL = "system.posix_acl_default"
@@ -45,8 +45,8 @@ class Unpacker:
     ``owner`` (uid, gid) replaces every owner in the archive; ``keep_kind`` refuses to put a directory where
     a non-directory is and the other way round (``noOverwriteDirNonDir``). Afterwards ``entries`` and
     ``size_bytes`` (of the regular files) say what there was, ``implied`` which directories were made only
-    because something lies in them, and ``root_entry`` whether the archive told the root directory's own
-    mode and owner.
+    because something lies in them, ``hidden`` and ``opaque`` what whiteouts hide of the layers below (style
+    "list"), and ``root_entry`` whether the archive told the root directory's own mode and owner.
     """
 
     def __init__(self, style: str, *, owner: tuple[int, int] | None = None, keep_kind: bool = False) -> None:
@@ -55,15 +55,16 @@ class Unpacker:
         self._style = style
         self._owner = owner
         self._keep_kind = keep_kind
-        self._inherits = style != "overlay"  # directories that were there may be setgid or have default ACLs
+        self._inherits = style == "plain"  # directories that were there may be setgid or have default ACLs
         self._root = os.open("/", _OPEN_DIR)
         self._held: dict[bytes, int] = {}
         self._times: dict[bytes, tuple[int, int]] = {}
-        self._made: set[bytes] = set()  # only where deletions must spare what this layer brought
         self._whiteouts: set[bytes] = set()
         self.entries = 0
         self.size_bytes = 0
         self.implied: list[bytes] = []
+        self.hidden: list[bytes] = []
+        self.opaque: list[bytes] = []
         self.root_entry = False
 
     def run(self, stream: Stream) -> None:
@@ -120,8 +121,6 @@ class Unpacker:
             self._attributes(entry, parent, name)
         else:
             raise TarError(f"{show(entry.name)}: an entry of the unknown type {show(kind)}")
-        if self._style == "apply":
-            self._made.add(path)
 
     def _file(
         self, entry: Entry, path: bytes, parent: int, name: bytes, reader: tar.Reader, stream: Stream
@@ -228,7 +227,7 @@ class Unpacker:
             if self._style == "overlay":
                 os.setxattr(parent, OVERLAY_OPAQUE, b"y")
             else:
-                self._clear(parent, directory)
+                self.opaque.append(directory)
             return
         if name.startswith(META):
             return  # aufs's own bookkeeping, in images of its time
@@ -236,8 +235,8 @@ class Unpacker:
         if hidden in (b"", b".", b".."):
             raise TarError(f"{show(entry.name)}: a whiteout of {show(hidden)}, which can't be deleted")
         path = directory + b"/" + hidden if directory else hidden
-        if self._style == "apply":
-            self._delete_below(parent, hidden, path)
+        if self._style == "list":
+            self.hidden.append(path)
             return
         try:
             os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
@@ -252,34 +251,10 @@ class Unpacker:
     def _set_opaque(self, path: bytes) -> None:
         os.setxattr(self._open(path), OVERLAY_OPAQUE, b"y")
 
-    def _delete_below(self, parent: int, name: bytes, path: bytes) -> None:
-        """Delete what lower layers brought as ``path``, sparing what came with this layer."""
-        if path not in self._made:
-            self._forget(path)
-            remove_tree(name, parent)
-            return
-        try:
-            fd = os.open(name, _OPEN_DIR | os.O_NOFOLLOW, dir_fd=parent)
-        except (NotADirectoryError, FileNotFoundError):
-            return
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                return
-            raise
-        try:
-            self._clear(fd, path)
-        finally:
-            os.close(fd)
-
-    def _clear(self, fd: int, path: bytes) -> None:
-        for name in os.listdir(fd):
-            raw = os.fsencode(name)
-            self._delete_below(fd, raw, path + b"/" + raw if path else raw)
-
     # -- directories
 
     def _open(self, path: bytes) -> int:
-        """A held descriptor of the directory ``path``, made (0755, root) where the archive has left it out."""
+        """A held descriptor of the directory ``path``, made (0755, root) if the archive left it out."""
         fd = self._held.get(path)
         if fd is not None:
             return fd
@@ -305,8 +280,6 @@ class Unpacker:
                     os.chown(name, 0, 0, dir_fd=parent, follow_symlinks=False)
                     os.chmod(name, 0o755, dir_fd=parent)
                 self.implied.append(path)
-                if self._style == "apply":
-                    self._made.add(path)
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                     raise

@@ -1,0 +1,69 @@
+"""Jobs with which tests look into a root file system, mounted in a mount namespace of its own."""
+
+import hashlib
+import json
+import os
+import stat
+from typing import Any
+
+from minid.kernel import mounts, syscall
+from minid.kernel.files import remove_tree
+
+
+def mount(rootfs: dict[str, Any]) -> str:
+    """Mount ``rootfs`` where only this process sees it; the path."""
+    syscall.unshare(syscall.CLONE_NEWNS)
+    mounts.set_propagation("/", syscall.MS_REC | syscall.MS_PRIVATE)
+    syscall.mount("tmpfs", "/mnt", "tmpfs")
+    os.mkdir("/mnt/root")
+    if rootfs["kind"] == "overlay":
+        mounts.overlay(rootfs["lower"], rootfs["upper"], rootfs["work"], "/mnt/root")
+    else:
+        syscall.mount(rootfs["source"], "/mnt/root", None, syscall.MS_BIND)
+    return "/mnt/root"
+
+
+def describe_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Describe every file (path → facts, JSON in ``fds[0]``), after ``delete`` and ``write`` (path → text)."""
+    os.chdir(mount(request["rootfs"]))
+    for path in request.get("delete", ()):
+        remove_tree(path)
+    for path, text in request.get("write", {}).items():
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        if not path.endswith("/"):
+            with open(path, "w") as file:
+                file.write(text)
+    tree = {"": facts(".", request.get("data_limit", 4096))}
+    for directory, directories, files in os.walk("."):
+        for name in directories + files:
+            path = os.path.join(directory, name)
+            tree[path[2:]] = facts(path, request.get("data_limit", 4096))
+    os.write(fds[0], json.dumps(tree).encode())
+    return {}
+
+
+def facts(path: str, data_limit: int) -> dict[str, Any]:
+    info = os.lstat(path)
+    result: dict[str, Any] = {
+        "mode": info.st_mode,
+        "uid": info.st_uid,
+        "gid": info.st_gid,
+        "size": info.st_size,
+        "blocks": info.st_blocks,
+        "mtime_ns": info.st_mtime_ns,
+        "links": info.st_nlink,
+        "inode": info.st_ino,
+        "device": [os.major(info.st_rdev), os.minor(info.st_rdev)],
+        "xattrs": {
+            name: os.getxattr(path, name, follow_symlinks=False).hex()
+            for name in os.listxattr(path, follow_symlinks=False)
+        },
+    }
+    if stat.S_ISLNK(info.st_mode):
+        result["target"] = os.readlink(path)
+    if stat.S_ISREG(info.st_mode):
+        with open(path, "rb") as file:
+            data = file.read()
+        result["sha256"] = hashlib.sha256(data).hexdigest()
+        result["data"] = data[:data_limit].hex()
+    return result
