@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from minid.kernel import devices_bpf
+from minid.kernel import clone, devices_bpf
 from minid.kernel.cgroups import Tree, reopen
 from minid.kernel.cgroups.devices import parse
 from minid.kernel.cgroups.hierarchy import parse_mounts
@@ -388,6 +389,44 @@ def test_v2_kill_of_a_kernel_before_5_14(unified: CgroupV2, monkeypatch: pytest.
         unified.kill()
         assert child.wait() == -signal.SIGKILL
         assert not unified.frozen()
+
+
+def test_v2_born_in_it(unified: CgroupV2) -> None:
+    def run() -> dict[str, object]:
+        read, write = os.pipe()
+        child = clone.fork(unified.fork_directory)
+        if child == 0:
+            thread = threading.Thread(target=lambda: os.write(write, b"thread "))
+            thread.start()
+            thread.join()
+            os.write(write, Path("/proc/self/cgroup").read_bytes())
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.close(write)
+        with os.fdopen(read) as file:
+            text = file.read()
+        return {"text": text, "status": os.waitstatus_to_exitcode(os.wait()[1])}
+
+    seen = forked(run)
+    assert seen["status"] == -signal.SIGTERM
+    assert str(seen["text"]).startswith("thread ")
+    assert f"0::{unified.directory.removeprefix(_mounts().v2.directory)}\n" in str(seen["text"])
+
+
+def test_v2_born_in_it_without_clone3(unified: CgroupV2, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clone.NR, "clone3", 100000)
+
+    def run() -> bool:
+        child = clone.fork(unified.fork_directory)
+        if child == 0:
+            os._exit(0 if "minid-test" in Path("/proc/self/cgroup").read_text() else 3)
+        return os.waitstatus_to_exitcode(os.wait()[1]) == 0
+
+    assert forked(run)
+
+
+def test_v2_not_born_into_what_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError):
+        clone.fork("/sys/fs/cgroup/no such cgroup")
 
 
 def test_v2_remove_waits_for_the_last_process(unified: CgroupV2) -> None:

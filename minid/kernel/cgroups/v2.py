@@ -38,6 +38,10 @@ class CgroupV2(Cgroup):
         return (self.directory + "/cgroup.procs",)
 
     @property
+    def fork_directory(self) -> str | None:
+        return self.directory
+
+    @property
     def oom_file(self) -> str | None:
         path = self.directory + "/memory.events"
         return path if os.path.exists(path) else None
