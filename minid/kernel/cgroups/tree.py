@@ -7,10 +7,10 @@ The place is ``containers`` in the daemon's own cgroup, or what ``--cgroup-paren
     <own>/containers/<id>/  a container       <own>/containers/<id>/  a container
 
 On v2 a cgroup with controllers for its children may not have processes itself ("no internal processes"),
-unless it is the root. So there the daemon moves into a leaf. If others are in its cgroup as well (somebody's
-login session, say), that cgroup is not ours to rearrange, and the containers go to ``/minid`` of the
-hierarchy, as Docker's do to ``/docker``. An absolute ``--cgroup-parent`` counts from the hierarchy's root, a
-relative one from the daemon's own.
+unless it is the root. So there the daemon moves into a leaf, with its children. If others are in its cgroup
+as well (somebody's login session, say), that cgroup is not ours to rearrange, and the containers go to
+``/minid`` of the hierarchy, as Docker's do to ``/docker``. An absolute ``--cgroup-parent`` counts from the
+hierarchy's root, a relative one from the daemon's own.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from minid.kernel import process
 from minid.kernel.cgroups import v1, v2
 from minid.kernel.cgroups.cgroup import Cgroup, find_text, read, write
 from minid.kernel.cgroups.hierarchy import V1_CONTROLLERS, Hierarchies, parse_mounts, parse_own
@@ -222,13 +223,25 @@ def _own_v2(mount: str, own: str) -> str:
         return own
     if os.path.basename(own) == DAEMON and os.path.isdir(f"{os.path.dirname(own)}/{CONTAINERS}"):
         return os.path.dirname(own)  # a restart from within, or a forked process: it is in the leaf already
-    if set(v2.processes(own)) - {os.getpid()}:
+    ours = _with_descendants(os.getpid())
+    inside = v2.processes(own)
+    if set(inside) - set(ours):
         return _below(mount, FALLBACK)
     leaf = f"{own}/{DAEMON}"
     with contextlib.suppress(FileExistsError):
         os.mkdir(leaf)
-    write(leaf + "/cgroup.procs", str(os.getpid()))
+    for pid in inside:
+        with contextlib.suppress(ProcessLookupError):
+            write(leaf + "/cgroup.procs", str(pid))
     return own
+
+
+def _with_descendants(pid: int) -> list[int]:
+    found = [pid]
+    for each in found:
+        with contextlib.suppress(OSError):
+            found += process.list_children(each)
+    return found
 
 
 def _mount_of(directory: str) -> str:
