@@ -31,11 +31,11 @@ from minid.images.service import Images
 from minid.images.snapshots import Snapshots
 from minid.kernel.cgroups import Tree
 from minid.layout import Layout
-from minid.shim.client import Forkserver
+from minid.shim.client import Forkserver, Jobs
 from minid.state import Database
 from minid.volumes.service import Volumes
 
-# what the forkserver imports before it forks anything: jobs may import nothing later
+# imported by the forkserver of jobs before it forks anything: jobs may import nothing later
 PRELOAD = (
     "minid.images.layers",
     "minid.images.layers.merge",
@@ -63,12 +63,13 @@ class Daemon:
         layout = Layout(config.data_root, config.exec_root)
         for directory in (layout.blobs, layout.containers, layout.volumes, layout.snapshots, layout.shims):
             directory.mkdir(mode=0o710, exist_ok=True)
-        self.forkserver = Forkserver(PRELOAD)
+        self.forkserver = Forkserver()
+        self.jobs = Jobs(PRELOAD)
         self.database = Database(layout.database)
         self.events = EventBus()
         tree = Tree.open(config.cgroup_parent or None)
         facts = host.gather(tree)
-        self.snapshots = Snapshots(layout, config.storage_driver or None, self.forkserver)
+        self.snapshots = Snapshots(layout, config.storage_driver or None, self.jobs)
         self.images = Images(
             self.database,
             layout,
@@ -91,11 +92,11 @@ class Daemon:
             self.images,
             self.snapshots,
             self.volumes,
-            self.forkserver,
+            self.jobs,
             facts,
             lambda host_config: defaults.apply(host_config, config),
         )
-        contents = Contents(self.snapshots, self.forkserver)
+        contents = Contents(self.snapshots, self.jobs)
         lookups = Lookups(images=self._images_named)
         self.containers = Containers(
             store, creation, bundles, tasks, groups, execs, runner, contents, news, facts, lookups
@@ -144,6 +145,7 @@ class Daemon:
         await self.containers.close()
         await self.images.close()
         await self.snapshots.close()
+        self.jobs.close()
         self.forkserver.close()
         self.database.close()
 

@@ -6,7 +6,7 @@ from typing import Any
 from minid.containers.model import Container
 from minid.errors import Unsupported
 from minid.images.snapshots import Snapshots
-from minid.shim.client import Forkserver
+from minid.shim.client import Jobs
 
 PathStat = Any
 
@@ -14,9 +14,9 @@ PathStat = Any
 class Contents:
     """Works on running containers (in their mount namespace) and on stopped ones (in one of a job's own)."""
 
-    def __init__(self, snapshots: Snapshots, forkserver: Forkserver) -> None:
+    def __init__(self, snapshots: Snapshots, jobs: Jobs) -> None:
         self._snapshots = snapshots
-        self._forkserver = forkserver
+        self._jobs = jobs
 
     async def size(self, container: Container) -> tuple[int, int]:
         return await self._snapshots.sizes(container.id, container.diff_ids)

@@ -20,7 +20,7 @@ from minid.errors import InvalidParameter, NotFound
 from minid.images.service import Image, Images
 from minid.images.snapshots import Snapshots
 from minid.layout import Layout
-from minid.shim.client import Forkserver
+from minid.shim.client import Jobs
 from minid.volumes.service import Volumes
 
 NO_BRIDGE = (
@@ -47,7 +47,7 @@ class Creation:
         images: Images,
         snapshots: Snapshots,
         volumes: Volumes,
-        forkserver: Forkserver,
+        jobs: Jobs,
         host: Host,
         defaults: Callable[[HostConfig], HostConfig],
     ) -> None:
@@ -56,7 +56,7 @@ class Creation:
         self._images = images
         self._snapshots = snapshots
         self._volumes = volumes
-        self._forkserver = forkserver
+        self._jobs = jobs
         self._host = host
         self._defaults = defaults
         self._reserved: set[str] = set()
@@ -207,7 +207,7 @@ class Creation:
         rootfs = dataclasses.asdict(self._snapshots.rootfs(container.id, container.diff_ids))
         for destination, directory in fresh:
             if not any(Path(directory).iterdir()):
-                await self._forkserver.call(
+                await self._jobs.call(
                     "minid.volumes.copyup:copy_up_job",
                     {"rootfs": rootfs, "path": destination, "volume": directory},
                 )

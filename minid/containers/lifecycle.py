@@ -86,10 +86,13 @@ def _illegal(status: str, action: str, ref: str) -> Conflict | NotModified:
     if action == "exec" and status == "paused":
         return Conflict(f"Container {ref} is paused, unpause the container before exec")
     if action == "remove":
+        name = f"/{ref.removeprefix('/')}"
         if status == "paused":
-            return Conflict(f"cannot remove container {ref}: container is paused and must be unpaused first")
+            return Conflict(
+                f'cannot remove container "{name}": container is paused and must be unpaused first'
+            )
         return Conflict(
-            f"cannot remove container {ref}: container is {status}: "
+            f'cannot remove container "{name}": container is {status}: '
             "stop the container before removing or force remove"
         )
     if status == "restarting":

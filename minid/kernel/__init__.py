@@ -1,1 +1,3 @@
-"""The one edge where minid touches the kernel. Functions here know system calls, not containers; they raise OSError."""
+"""The one edge where minid touches the kernel. Functions here know system calls, not containers; they raise
+OSError.
+"""

@@ -1,6 +1,7 @@
 """Mounts as a sandbox needs them: overlay, file systems, binds, and changing what is mounted.
 
-Targets are descriptors wherever a container could have a say in the path: mount(2) is given ``/proc/self/fd/N``,
+Targets are descriptors wherever a container could have a say in the path: mount(2) is given
+``/proc/self/fd/N``,
 which names the very directory that ``rootpath`` resolved.
 """
 
@@ -86,7 +87,8 @@ def set_propagation(target: str, flags: int) -> None:
 
 
 def overlay(lower: Sequence[str], upper: str, work: str, target: str) -> None:
-    """Mount an overlay; ``lower`` topmost first. fsconfig(2) takes the layers one by one (Linux 6.5), so their number
+    """Mount an overlay; ``lower`` topmost first. fsconfig(2) takes the layers one by one (Linux 6.5), so
+    their number
     is not limited by the page that mount(2) has for its options; older kernels get mount(2)."""
     try:
         _overlay_by_fsconfig(lower, upper, work, target)
@@ -94,10 +96,13 @@ def overlay(lower: Sequence[str], upper: str, work: str, target: str) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EINVAL):
             raise
-    options = f"lowerdir={':'.join(path.replace(':', chr(92) + ':') for path in lower)},upperdir={upper},workdir={work}"
+    escaped = ":".join(path.replace(":", "\\:") for path in lower)
+    options = f"lowerdir={escaped},upperdir={upper},workdir={work}"
     if len(os.fsencode(options)) >= os.sysconf("SC_PAGE_SIZE"):
         raise OSError(
-            errno.E2BIG, f"mount overlay: {len(lower)} layers are more than this kernel can take in one mount", target
+            errno.E2BIG,
+            f"mount overlay: {len(lower)} layers are more than this kernel can take in one mount",
+            target,
         )
     syscall.mount("overlay", target, "overlay", 0, options)
 
@@ -108,7 +113,13 @@ def _overlay_by_fsconfig(lower: Sequence[str], upper: str, work: str, target: st
         for key, value in [*(("lowerdir+", path) for path in lower), ("upperdir", upper), ("workdir", work)]:
             if value:
                 syscall.call(
-                    "fsconfig", fs, syscall.FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0, path=value
+                    "fsconfig",
+                    fs,
+                    syscall.FSCONFIG_SET_STRING,
+                    key.encode(),
+                    os.fsencode(value),
+                    0,
+                    path=value,
                 )
         syscall.call("fsconfig", fs, syscall.FSCONFIG_CMD_CREATE, None, None, 0, path=target)
         mounted = syscall.call("fsmount", fs, syscall.FSMOUNT_CLOEXEC, 0, path=target)
@@ -127,7 +138,8 @@ def remount_bind(target: str, flags: int) -> None:
 
 
 def make_readonly(fd: int, *, recursive: bool) -> None:
-    """Make the mount at ``fd`` (O_PATH) read-only; with ``recursive`` also those below it, where the kernel can
+    """Make the mount at ``fd`` (O_PATH) read-only; with ``recursive`` also those below it, where the kernel
+    can
     (mount_setattr(2), Linux 5.12)."""
     if recursive:
         try:

@@ -26,7 +26,6 @@ from typing import Any
 from minid.kernel.seccomp_default import PROFILE, RECENT, RECENT_X86_64
 from minid.kernel.syscall import call
 
-_SET_MODE_FILTER = 1
 FLAG_TSYNC, FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_WAIT_KILLABLE_RECV = 1, 2, 4, 32
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": FLAG_TSYNC,
@@ -340,21 +339,3 @@ def _recent_calls(profile: Mapping[str, Any], wanted: list[Rule], tokens: list[t
 def compile_default(caps: frozenset[str]) -> bytes:
     """``compile`` of Docker's default profile, remembered by capabilities."""
     return compile(PROFILE, caps)
-
-
-class _Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
-
-
-def load(program: bytes, flags: int = 0) -> None:
-    """seccomp(SECCOMP_SET_MODE_FILTER) for the calling thread and what it executes; cannot be undone.
-
-    EACCES: neither CAP_SYS_ADMIN nor no_new_privs (see above for the order). EINVAL: not a valid program, or
-    a flag that this kernel does not know.
-    """
-    call(
-        "seccomp",
-        _SET_MODE_FILTER,
-        flags,
-        ctypes.byref(_Program(len(program) // 8, program)),
-    )

@@ -1,11 +1,11 @@
-"""System calls that Python 3.11 does not offer, through libc's ``syscall(2)``. Raises OSError with the call's name and path.
+"""System calls that Python 3.11 does not offer, through libc's ``syscall(2)``. Raises OSError with the
+call's name and path.
 
 Only x86-64 and aarch64 numbers differ for old calls; everything since Linux 5.1 has one number everywhere.
 """
 
 import ctypes
 import os
-import platform
 from ctypes import c_char_p, c_int, c_long, c_uint, c_ulong, c_void_p
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -16,7 +16,7 @@ _OLD = {
     "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321, "execveat": 322},
     "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "execveat": 281},
 }
-_MACHINE = platform.machine()
+_MACHINE = os.uname().machine
 NR = _OLD.get(_MACHINE, _OLD["x86_64"]) | {
     "pidfd_send_signal": 424,
     "open_tree": 428,
@@ -66,7 +66,9 @@ def fail(call: str, path: object = None) -> OSError:
 
 
 def call(name: str, *arguments: object, path: object = None) -> int:
-    """``syscall(NR[name], …)``; arguments are ctypes values, ints or bytes. Returns the result, raises OSError on -1."""
+    """``syscall(NR[name], …)``; arguments are ctypes values, ints or bytes. Returns the result, raises
+    OSError on -1.
+    """
     converted = [c_long(a) if isinstance(a, int) else a for a in arguments]
     result = _syscall(c_long(NR[name]), *converted)
     if result < 0:
@@ -84,7 +86,9 @@ _setns = libc.setns
 _setns.argtypes = (c_int, c_int)
 
 
-def mount(source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
+def mount(
+    source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None
+) -> None:
     """mount(2). Strings may hold surrogate escapes (``os.fsencode``)."""
 
     def raw(text: str | None) -> bytes | None:
@@ -128,7 +132,9 @@ def open_tree(path: str, flags: int, dirfd: int = AT_FDCWD) -> int:
     return call("open_tree", dirfd, os.fsencode(path), flags, path=path)
 
 
-def move_mount(from_fd: int, target: str, to_fd: int = AT_FDCWD, flags: int = MOVE_MOUNT_F_EMPTY_PATH) -> None:
+def move_mount(
+    from_fd: int, target: str, to_fd: int = AT_FDCWD, flags: int = MOVE_MOUNT_F_EMPTY_PATH
+) -> None:
     """move_mount(2): attach the detached mount ``from_fd`` at ``target`` (below ``to_fd``)."""
     call("move_mount", from_fd, b"", to_fd, os.fsencode(target), flags, path=target)
 
@@ -142,7 +148,9 @@ class _MountAttr(ctypes.Structure):
     ]
 
 
-def mount_setattr(fd: int, path: str, flags: int, set_: int = 0, clear: int = 0, propagation: int = 0) -> None:
+def mount_setattr(
+    fd: int, path: str, flags: int, set_: int = 0, clear: int = 0, propagation: int = 0
+) -> None:
     """mount_setattr(2), Linux 5.12."""
     attr = _MountAttr(set_, clear, propagation, 0)
     call("mount_setattr", fd, os.fsencode(path), flags, ctypes.byref(attr), ctypes.sizeof(attr), path=path)

@@ -16,7 +16,8 @@ PTMX = os.makedev(5, 2)
 def open_pair() -> tuple[int, int, str]:
     """A new terminal of the devpts at /dev/pts: master, slave (both close-on-exec) and the slave's path.
 
-    What lies at /dev/ptmx may be a running container's doing, so it is checked to be that device, and the slave is had
+    What lies at /dev/ptmx may be a running container's doing, so it is checked to be that device, and the
+    slave is had
     from the master (TIOCGPTPEER, Linux 4.13), not by its path.
     """
     flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC

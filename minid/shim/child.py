@@ -15,7 +15,7 @@ import socket
 import stat
 from typing import Any
 
-from minid.kernel import capabilities, namespaces, process, seccomp, syscall, terminal
+from minid.kernel import capabilities, namespaces, process, seccomp_filter, syscall, terminal
 from minid.shim import messages, sandbox, users
 
 SYNC_FD = 3
@@ -199,7 +199,7 @@ def _drop_privileges(spec: Spec, task: dict[str, Any], user: users.User) -> None
     capabilities.clear_ambient()
     capabilities.limit_bounding(chosen.get("bounding", ()))
     if program and not no_new_privileges:
-        seccomp.load(program)
+        seccomp_filter.load(program)
     capabilities.set_keep_caps(True)
     os.setgroups(user.additional_gids)
     os.setresgid(user.gid, user.gid, user.gid)
@@ -215,7 +215,7 @@ def _drop_privileges(spec: Spec, task: dict[str, Any], user: users.User) -> None
     if no_new_privileges:
         process.set_no_new_privs()
         if program:
-            seccomp.load(program)
+            seccomp_filter.load(program)
 
 
 def _find_program(name: str, path: str) -> str:

@@ -22,6 +22,9 @@ BOOT = (
 )
 
 
+IDLE_S = 30.0
+
+
 class JobError(Exception):
     """What a job raised: ``kind`` is the exception's class name, ``errno`` and ``path`` are set if it was
     an OSError.
@@ -35,23 +38,15 @@ class JobError(Exception):
 
 
 class Forkserver:
-    """The running forkserver. Start one a daemon; ``close()`` ends it, and no shim with it."""
+    """A running forkserver. ``close()`` ends it, and nothing that it has forked."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
+    def __init__(self, preload: Sequence[str] = ()) -> None:
         ours, theirs = messages.pair()
-        executable = sealed.open_executable(os.path.realpath(sys.executable))
+        python = os.path.realpath(sys.executable)
+        executable = sealed.open_executable(python)
         try:
             self._process = subprocess.Popen(
-                [
-                    os.path.realpath(sys.executable),
-                    "-I",
-                    "-S",
-                    "-c",
-                    BOOT,
-                    str(theirs.fileno()),
-                    repr(_search_path()),
-                    *preload,
-                ],
+                [python, "-I", "-S", "-c", BOOT, str(theirs.fileno()), repr(_search_path()), *preload],
                 executable=f"/proc/self/fd/{executable}",
                 pass_fds=[theirs.fileno(), executable],
                 stdin=subprocess.DEVNULL,
@@ -68,23 +63,55 @@ class Forkserver:
         self._control.close()
         self._process.wait(timeout=10)
 
-    def _send(self, message: Mapping[str, Any], fds: Sequence[int]) -> None:
-        try:
-            messages.send(self._control, message, fds)
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise Failed("the forkserver has ended; restart minid (running containers go on)") from error
-
-    async def call(self, target: str, request: Mapping[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:
-        """Run ``package.module:function(request, fds)`` in a forked process and return its result; raises
-        JobError.
-        """
+    def request(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> socket.socket:
+        """Fork a child for ``message``; our end of the socket that it answers on. Raises Failed."""
         ours, theirs = messages.pair()
         with theirs:
-            self._send({"op": "job", "target": target, "request": request}, [theirs.fileno(), *fds])
-        with ours:
-            ours.setblocking(False)
-            await _readable(ours)
-            message, _ = messages.receive(ours)
+            try:
+                messages.send(self._control, message, [theirs.fileno(), *fds])
+            except OSError as error:
+                ours.close()
+                raise Failed("the forkserver has ended; restart minid (running containers go on)") from error
+        return ours
+
+    def spawn_shim(self, directory: Path, socket_path: Path) -> "ShimConnection":
+        """Fork a shim for the container at ``directory``; it listens on ``socket_path`` for later daemons."""
+        request = {"op": "shim", "directory": str(directory), "socket": str(socket_path)}
+        return ShimConnection(self.request(request))
+
+
+class Jobs:
+    """Work in processes of its own, forked by a second forkserver that has what jobs need imported.
+
+    Shims are forked from a process that has as little as possible mapped, because every fork pays for it;
+    so jobs have their
+    own, which is started by the first of them and ended when there has been none for ``IDLE_S``.
+    """
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        self._preload = preload
+        self._server: Forkserver | None = None
+        self._running = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def call(self, target: str, request: Mapping[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:
+        """Run ``package.module:function(request, fds)`` in a forked process; its result. Raises JobError."""
+        if self._server is None:
+            self._server = Forkserver(self._preload)
+        self._running += 1
+        try:
+            return await self._call(self._server, target, request, fds)
+        finally:
+            self._running -= 1
+            self._end_when_idle()
+
+    async def _call(
+        self, server: Forkserver, target: str, request: Mapping[str, Any], fds: Sequence[int]
+    ) -> dict[str, Any]:
+        with server.request({"op": "job", "target": target, "request": request}, fds) as sock:
+            sock.setblocking(False)
+            await _readable(sock)
+            message, _ = messages.receive(sock)
         if message is None:
             raise JobError(f"{target} ended without an answer", "Killed")
         if "error" in message:
@@ -92,14 +119,22 @@ class Forkserver:
         result: dict[str, Any] = message["result"]
         return result
 
-    def spawn_shim(self, directory: Path, socket_path: Path) -> "ShimConnection":
-        """Fork a shim for the container at ``directory``; it listens on ``socket_path`` for later daemons."""
-        ours, theirs = messages.pair()
-        with theirs:
-            self._send(
-                {"op": "shim", "directory": str(directory), "socket": str(socket_path)}, [theirs.fileno()]
-            )
-        return ShimConnection(ours)
+    def _end_when_idle(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(IDLE_S, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        if self._running == 0:
+            self.close()
+
+    def close(self) -> None:
+        """End the forkserver, if it runs. Jobs that still run are the callers' business."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
 
 class ShimConnection:

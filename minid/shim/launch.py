@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minid.shim import messages
 from minid.shim.loop import GONE, READ, Loop
@@ -16,8 +16,7 @@ Stdio = tuple[int, int, int]
 Entry = Callable[[socket.socket, Stdio], None]
 
 
-@dataclass(slots=True)
-class Pipes:
+class Pipes(NamedTuple):
     """Our ends and the child's; ``stdin`` None means that the child reads /dev/null."""
 
     stdin: int | None

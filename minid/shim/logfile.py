@@ -11,10 +11,9 @@ Source: Engine API § logs, Docker's json-file driver.
 import codecs
 import os
 import time
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from json.encoder import encode_basestring as _quote
+from typing import NamedTuple
 
 PARTIAL_BYTES = 16 << 10
 MAX_SIZE_BYTES = 10_000_000
@@ -35,8 +34,7 @@ def _replace_byte(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("minid.replace_byte", _replace_byte)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """``max_size_bytes`` -1: never rotated."""
 
     max_size_bytes: int = MAX_SIZE_BYTES
@@ -304,6 +302,8 @@ def _rename(old: str, new: str) -> None:
 
 def _compress(source: str, target: str) -> None:
     """``source`` as the gzip file ``target``, which appears whole."""
+    import zlib  # few logs are compressed: every other shim goes without it
+
     compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
     with open(source, "rb") as plain, open(target + ".tmp", "wb") as packed:
         while chunk := plain.read(1 << 20):

@@ -20,7 +20,6 @@ import os
 import signal
 import socket
 import time
-import traceback
 from typing import Any
 
 from minid.kernel import namespaces, process, syscall
@@ -48,6 +47,8 @@ def main(request: dict[str, Any], peer: socket.socket) -> int:
     try:
         Shim(request["directory"], request["socket"], peer).run()
     except Exception:
+        import traceback  # only for this
+
         with open(os.path.join(request["directory"], "shim-error.txt"), "w") as file:
             file.write(traceback.format_exc())
         return 1

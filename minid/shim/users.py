@@ -6,7 +6,7 @@ group(5); moby's error texts.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LIMIT_BYTES = 1 << 20
 MAXIMUM_ID = (1 << 31) - 1
@@ -16,8 +16,7 @@ class UserError(ValueError):
     """The user or group can't be resolved; the message is for the person who started the container."""
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """``additional_gids`` starts with ``gid`` and repeats nothing, ready for setgroups(2)."""
 
     uid: int
@@ -26,16 +25,14 @@ class User:
     home: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(NamedTuple):
     name: str
     uid: int
     gid: int
     home: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(NamedTuple):
     name: str
     gid: int
     members: tuple[str, ...]
@@ -73,7 +70,10 @@ def resolve(user: str, group_add: Sequence[str] = (), passwd: bytes = b"", group
         )
     elif account is not None:
         extra = [entry.gid for entry in groups if account.name in entry.members]
-    extra += [_gid(name, groups, f"Unable to find group {name}") for name in group_add]
+    extra += [
+        _gid(name, groups, f"Unable to find group {name}: no matching entries in group file")
+        for name in group_add
+    ]
     return User(uid, gid, tuple(dict.fromkeys([gid, *extra])), home or "/")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from minid.kernel import capabilities, process, seccomp
+from minid.kernel import capabilities, process, seccomp, seccomp_filter
 from minid.kernel.seccomp_default import PROFILE
 from tests.forked import Ended, forked
 
@@ -61,7 +61,7 @@ def filtered(
     program = seccomp.compile(profile, caps)
 
     def run() -> Any:
-        seccomp.load(program, seccomp.flags(profile))
+        seccomp_filter.load(program, seccomp.flags(profile))
         return attempts()
 
     return forked(run)
@@ -241,7 +241,7 @@ PROGRAM = b"\x06\x00\x00\x00\x00\x00\xff\x7f"  # return SECCOMP_RET_ALLOW
 def test_load_needs_admin_or_no_new_privs() -> None:
     def without_either() -> None:
         capabilities.set_process((), ())
-        seccomp.load(PROGRAM)
+        seccomp_filter.load(PROGRAM)
 
     with pytest.raises(PermissionError) as caught:
         forked(without_either)
@@ -250,7 +250,7 @@ def test_load_needs_admin_or_no_new_privs() -> None:
     def with_no_new_privs() -> None:
         capabilities.set_process((), ())
         process.set_no_new_privs()
-        seccomp.load(PROGRAM)
+        seccomp_filter.load(PROGRAM)
 
     forked(with_no_new_privs)
 
@@ -266,7 +266,7 @@ def test_dropping_privileges_under_the_default_filter() -> None:
             os.dup2(write, 1)
             capabilities.clear_ambient()
             capabilities.limit_bounding(capabilities.DEFAULT)
-            seccomp.load(program)
+            seccomp_filter.load(program)
             capabilities.set_keep_caps(True)
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)
