@@ -1,0 +1,29 @@
+"""What images need of the layer store: the interface that ``minid.images.snapshots.Snapshots`` fulfils."""
+
+from typing import Protocol
+
+
+class UnpackedLayer(Protocol):
+    """``size_bytes`` of the regular files, and the number of ``entries``."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def entries(self) -> int: ...
+
+
+class LayerStore(Protocol):
+    """Unpacked layers by diff ID."""
+
+    def has(self, diff_id: str) -> bool:
+        """Whether the layer is there, whole."""
+
+    async def unpack(self, diff_id: str, media_type: str, read_fd: int) -> UnpackedLayer:
+        """Unpack the compressed layer that is read from ``read_fd``; the caller closes that afterwards.
+
+        Raises a ``MinidError`` and leaves nothing when the stream is damaged or is not the layer ``diff_id``.
+        """
+
+    async def remove(self, diff_id: str) -> None:
+        """Idempotent."""

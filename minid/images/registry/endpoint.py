@@ -1,0 +1,158 @@
+"""Where a registry is, and how much it must prove: the rules for HTTPS, certificates and plain HTTP.
+
+A registry is reached by HTTPS with a certificate that the system's CAs, or those in
+``certs.d/HOST:PORT/*.crt``, vouch for. Only an *insecure* one (this machine itself, or named by
+``--insecure-registry``) is reached by unverified HTTPS, and failing that by plain HTTP. A CA in ``certs.d``
+never makes a registry insecure.
+
+Source: dockerd(8) ``--insecure-registry``; docs.docker.com, "Verify repository client with certificates".
+"""
+
+import asyncio
+import ipaddress
+import re
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from minid.errors import Failed, InvalidParameter
+from minid.images.reference import DEFAULT_DOMAIN
+
+DOCKER_HUB = "registry-1.docker.io"
+CERTS_DIRECTORIES = (Path("/etc/minid/certs.d"), Path("/etc/docker/certs.d"))
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_HOST_PORT = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9.:_\[\]-]*")
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+def registry_host(domain: str) -> str:
+    """The ``host[:port]`` that serves a reference's domain: Docker Hub's is not ``docker.io``."""
+    return DOCKER_HUB if domain == DEFAULT_DOMAIN else domain
+
+
+def split_host(host_port: str) -> tuple[str, str]:
+    """``("::1", "5000")`` of ``[::1]:5000``; the port is ``""`` when there is none."""
+    if host_port.startswith("["):
+        host, _, rest = host_port[1:].partition("]")
+        return host, rest.removeprefix(":")
+    host, _, port = host_port.partition(":")
+    return host, port
+
+
+@dataclass(frozen=True, slots=True)
+class InsecureRules:
+    """The parsed ``--insecure-registry`` values: names (with port or not), networks."""
+
+    names: frozenset[str]
+    networks: tuple[Network, ...]
+
+    @classmethod
+    def parse(cls, values: Iterable[str]) -> "InsecureRules":
+        """``InvalidParameter`` for a value with a scheme or a malformed port."""
+        names: set[str] = set()
+        networks: list[Network] = []
+        for value in values:
+            try:
+                if "/" in value:
+                    networks.append(ipaddress.ip_network(value, strict=False))
+                    continue
+            except ValueError:
+                raise InvalidParameter(
+                    f"insecure-registries: {value!r} is not host, host:port or a network in CIDR notation"
+                ) from None
+            _, port = split_host(value)
+            if not value or (port and not (port.isascii() and port.isdigit() and int(port) < 65536)):
+                raise InvalidParameter(f"insecure-registries: {value!r} is not host or host:port")
+            names.add(value.lower())
+        return cls(frozenset(names), tuple(networks))
+
+    def allows(self, host_port: str, addresses: Sequence[str] = ()) -> bool:
+        """Whether plain HTTP may be used; ``addresses`` are what the host's name resolves to."""
+        host, _ = split_host(host_port.lower())
+        if host == "localhost" or host_port.lower() in self.names:
+            return True
+        address = _address(host)
+        if address is not None:
+            return _inside(address, (*_LOOPBACK, *self.networks))
+        found = [_address(text) for text in addresses]
+        return bool(found) and all(item is not None and _inside(item, self.networks) for item in found)
+
+    async def is_insecure(self, host_port: str) -> bool:
+        """``allows``, after resolving the host's name where a configured network could contain it."""
+        host, port = split_host(host_port)
+        addresses: list[str] = []
+        if self.networks and _address(host) is None and not self.allows(host_port):
+            try:
+                infos = await asyncio.get_running_loop().getaddrinfo(
+                    host, int(port or 443), type=socket.SOCK_STREAM
+                )
+            except (OSError, UnicodeError):
+                infos = []
+            addresses = [str(info[4][0]) for info in infos]
+        return self.allows(host_port, addresses)
+
+
+def _address(host: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _inside(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+class Certificates:
+    """TLS contexts, made when first needed (10 ms, in a thread) and forgotten by ``reload``."""
+
+    def __init__(self, directories: Sequence[Path] = CERTS_DIRECTORIES) -> None:
+        self._directories = tuple(directories)
+        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+
+    def reload(self) -> None:
+        self._contexts.clear()
+
+    async def context(self, host_port: str, *, verify: bool) -> ssl.SSLContext:
+        """The context for ``host:port``; ``Failed`` when its ``certs.d`` directory is not usable."""
+        directories = []
+        if _HOST_PORT.fullmatch(host_port):
+            names = [host_port] if split_host(host_port)[1] else [host_port, f"{host_port}:443"]
+            directories = [
+                path for root in self._directories for name in names if (path := root / name).is_dir()
+            ]
+        key = (host_port if directories else "", verify)
+        if key not in self._contexts:
+            self._contexts[key] = await asyncio.to_thread(_make_context, directories, verify)
+        return self._contexts[key]
+
+
+def _make_context(directories: Sequence[Path], verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    for directory in directories:
+        for path in sorted(directory.iterdir()):
+            try:
+                if path.suffix == ".crt":
+                    context.load_verify_locations(cafile=path)
+                elif path.suffix == ".cert":
+                    if not path.with_suffix(".key").exists():
+                        raise Failed(
+                            f"missing key {path.with_suffix('.key')} for client certificate {path.name} "
+                            "(a CA's certificate ends in .crt)"
+                        )
+                    context.load_cert_chain(path, path.with_suffix(".key"))
+                elif path.suffix == ".key" and not path.with_suffix(".cert").exists():
+                    raise Failed(
+                        f"missing client certificate {path.with_suffix('.cert')} for key {path.name}"
+                    )
+            except (OSError, ssl.SSLError) as error:
+                raise Failed(f"cannot use {path}: {error}") from error
+    return context

@@ -1,0 +1,233 @@
+"""Single HTTP requests to registries and token servers: schemes, certificates, redirects, failures.
+
+Plain HTTP is used for insecure hosts only; ``Authorization`` goes to the host it was meant for and to no
+other, whatever redirects say. Every failure becomes a domain error that names the host and says what to do;
+those that trying again may cure are ``Transient``.
+"""
+
+import asyncio
+import errno
+import socket
+import ssl
+import urllib.request
+from collections.abc import Mapping
+
+import aiohttp
+from yarl import URL
+
+from minid import __version__
+from minid.errors import Failed, MinidError, Unavailable
+from minid.images.registry.endpoint import Certificates, InsecureRules, split_host
+
+CONNECT_TIMEOUT_S = 20
+STALL_TIMEOUT_S = 60
+REDIRECTS_MAX = 5
+READ_BUFFER_BYTES = 1 << 20
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class Transient(Unavailable):
+    """Trying again may help; ``retry_after_s`` when the server said how soon."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, refused: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.refused = refused
+
+
+class Transport:
+    """The daemon's connections to registries. ``close`` it. May be made outside of the event loop."""
+
+    def __init__(self, rules: InsecureRules, certificates: Certificates) -> None:
+        self.rules = rules
+        self._certificates = certificates
+        self._schemes: dict[str, str] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def reload(self, rules: InsecureRules) -> None:
+        """Use other rules, and read certificates again, from the next request on."""
+        self.rules = rules
+        self._schemes.clear()
+        self._certificates.reload()
+
+    async def registry(
+        self, method: str, host: str, target: str, *, headers: Mapping[str, str], authorization: str = ""
+    ) -> aiohttp.ClientResponse:
+        """Send a request to the registry ``host[:port]``, by HTTP only if that is insecure and HTTPS fails.
+
+        Returns the response unread, whatever its status (redirects are followed): close it. Raises
+        ``Transient``, ``Unavailable`` or ``Failed``.
+        """
+        insecure = await self.rules.is_insecure(host)
+        known = self._schemes.get(host)
+        schemes = [known] if known and insecure else ["https", "http"] if insecure else ["https"]
+        failures: list[MinidError] = []
+        for scheme in schemes:
+            try:
+                response = await self.send(
+                    method, URL(f"{scheme}://{host}{target}"), headers=headers, authorization=authorization
+                )
+            except (Transient, Failed) as error:
+                failures.append(error)
+                continue
+            self._schemes[host] = scheme
+            return response
+        self._schemes.pop(host, None)
+        raise failures[-1]
+
+    async def send(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: Mapping[str, str],
+        authorization: str = "",
+        data: Mapping[str, str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send one request and follow redirects (unless there is ``data``, a form). See ``registry``."""
+        first = url
+        for _ in range(REDIRECTS_MAX + 1):
+            await self._check_scheme(url, first)
+            sent = {"Accept-Encoding": "identity", **headers}
+            if authorization and url.origin() == first.origin():
+                sent["Authorization"] = authorization
+            response = await self._send_once(method, url, sent, data)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or location is None or data is not None:
+                return response
+            response.release()
+            try:
+                url = url.join(URL(location, encoded=True)).with_user(None).with_fragment(None)
+            except ValueError:
+                raise Failed(f"registry {host_of(first)}: redirected to a malformed address") from None
+            if url.scheme not in ("http", "https") or not url.host:
+                raise Failed(f"registry {host_of(first)}: redirected to {url.scheme or 'nowhere'!r}")
+        raise Failed(f"registry {host_of(first)}: more than {REDIRECTS_MAX} redirects")
+
+    async def _check_scheme(self, url: URL, first: URL) -> None:
+        """Plain HTTP only to insecure hosts, or where an insecure registry that speaks it redirects to."""
+        if url.scheme == "https" or (first is not url and first.scheme == "http"):
+            return
+        if not await self._is_insecure(url):
+            raise Failed(
+                f"{host_of(url)} would be reached by plain HTTP, which is not allowed: let it serve HTTPS, "
+                f"or start minid with --insecure-registry {host_of(url)} if you trust the network"
+            )
+
+    async def _is_insecure(self, url: URL) -> bool:
+        """A default port may be written in the rules or not."""
+        host = host_of(url)
+        with_port = host if split_host(host)[1] else f"{host}:{url.port}"
+        return await self.rules.is_insecure(host) or await self.rules.is_insecure(with_port)
+
+    async def _send_once(
+        self, method: str, url: URL, headers: Mapping[str, str], data: Mapping[str, str] | None
+    ) -> aiohttp.ClientResponse:
+        context = None
+        if url.scheme == "https":
+            verify = not await self._is_insecure(url)
+            context = await self._certificates.context(host_of(url), verify=verify)
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STALL_TIMEOUT_S
+                ),
+                auto_decompress=False,
+                read_bufsize=READ_BUFFER_BYTES,
+                headers={"User-Agent": f"minid/{__version__}"},
+            )
+        try:
+            return await self._session.request(
+                method,
+                url,
+                headers=headers,
+                data=data,
+                allow_redirects=False,
+                ssl=context if context is not None else True,
+                proxy=_proxy_for(url),
+            )
+        except _CONNECTION_ERRORS as error:
+            raise translate(error, host_of(url), url.scheme) from error
+
+
+def host_of(url: URL) -> str:
+    """``host[:port]`` without the port that the scheme implies, IPv6 in brackets."""
+    host = url.raw_host or ""
+    host = f"[{host}]" if ":" in host else host
+    return host if url.is_default_port() else f"{host}:{url.port}"
+
+
+def translate(error: Exception, host: str, scheme: str = "https") -> MinidError:
+    """The domain error for what aiohttp or the system raised while talking to ``host``."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    certificate = getattr(error, "certificate_error", cause)
+    if isinstance(certificate, ssl.SSLCertVerificationError | ssl.CertificateError):
+        reason = getattr(certificate, "verify_message", "") or str(certificate)
+        return Failed(
+            f"registry {host}: its certificate is not trusted ({reason}): put the CA that signed it in "
+            f"/etc/minid/certs.d/{host}/ca.crt"
+        )
+    if isinstance(cause, ssl.SSLError):
+        if cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+            return Failed(
+                f"registry {host}: server gave HTTP response to HTTPS client: let it serve HTTPS, or start "
+                f"minid with --insecure-registry {host} if you trust the network"
+            )
+        return Failed(f"registry {host}: the TLS handshake failed: {cause.reason or cause}")
+    if isinstance(cause, socket.gaierror):
+        message = f"registry {host}: the host name cannot be resolved ({cause.strerror})"
+        return Transient(message) if cause.errno == socket.EAI_AGAIN else Unavailable(message)
+    if isinstance(error, TimeoutError):
+        return Transient(f"registry {host}: no answer in time; check the network and try again")
+    if isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED:
+        return Transient(
+            f"registry {host}: connection refused ({scheme}): is the registry running there?", refused=True
+        )
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
+        return Transient(f"registry {host}: the connection was closed too early; try again")
+    detail = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
+    return Transient(f"registry {host}: the connection failed: {detail or type(error).__name__}")
+
+
+async def read_limited(response: aiohttp.ClientResponse, limit_bytes: int, what: str) -> bytes:
+    """The body of ``response``; ``Failed`` if it is too long, ``Transient`` if it breaks off."""
+    chunks: list[bytes] = []
+    total = 0
+    try:
+        while chunk := await response.content.readany():
+            total += len(chunk)
+            if total > limit_bytes:
+                response.close()
+                raise Failed(f"{what} from {host_of(response.url)} is longer than {limit_bytes} bytes")
+            chunks.append(chunk)
+    except _CONNECTION_ERRORS as error:
+        raise translate(error, host_of(response.url)) from error
+    return b"".join(chunks)
+
+
+def _proxy_for(url: URL) -> str | None:
+    """The proxy that the environment names (``HTTPS_PROXY``, ``NO_PROXY``); never one for this machine."""
+    proxies = urllib.request.getproxies_environment()
+    proxy = proxies.get(url.scheme)
+    host = url.host or ""
+    if not proxy or host == "localhost" or host.startswith("127.") or host == "::1":
+        return None
+    if urllib.request.proxy_bypass_environment(f"{host}:{url.port}", proxies):  # type: ignore[attr-defined]
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+async def backoff(attempt: int, error: Transient, delays_s: tuple[float, ...]) -> None:
+    """Wait before the next try: longer each time, or as long as the server said (up to 60 s)."""
+    delay = delays_s[min(attempt, len(delays_s) - 1)]
+    if error.retry_after_s is not None:
+        delay = max(delay, min(error.retry_after_s, 60.0))
+    await asyncio.sleep(delay)

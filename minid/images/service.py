@@ -1,0 +1,233 @@
+"""Images: the way in. Pull, look up, list, tag and delete; everything else in this package is behind it."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from minid.errors import InvalidParameter, MinidError, NotFound
+from minid.events import EventBus
+from minid.images import filters as image_filters
+from minid.images import model
+from minid.images.catalog import Catalog
+from minid.images.content import ContentStore
+from minid.images.deletion import Deletion
+from minid.images.digest import is_digest
+from minid.images.layerstore import LayerStore
+from minid.images.model import Deleted, HistoryEntry, Image, Progress
+from minid.images.platform import Platform, host_platform, parse_platform
+from minid.images.pull import Puller
+from minid.images.reference import Reference, parse
+from minid.images.registry.authorizer import Auth
+from minid.images.registry.client import RETRY_DELAYS_S, Repository
+from minid.images.registry.endpoint import CERTS_DIRECTORIES, Certificates, InsecureRules
+from minid.images.registry.transport import Transport
+from minid.images.retention import Retention
+from minid.images.threads import BlockingPool
+from minid.images.transfer import BLOB_RETRY_DELAYS_S, Transfers
+from minid.layout import Layout
+from minid.state import Database
+
+__all__ = ["Auth", "Deleted", "HistoryEntry", "Image", "Images", "Progress"]
+
+DOWNLOADS_MAX = 3
+UNUSED_KEEP_S = 24 * 3600
+RESERVED = "scratch"
+
+# inside the class, ``list`` is the method
+ImageList = list[Image]
+HistoryList = list[HistoryEntry]
+DeletedList = list[Deleted]
+
+
+class Images:
+    """One a daemon; made on the event loop. ``await clean_up()`` after start, ``await close()`` at the end.
+
+    Set ``in_use`` (image id → ids of the containers made from it), ``is_running`` (container id → bool) and
+    ``held_layers`` (→ diff IDs that containers stand on) before the first ``delete``.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        layout: Layout,
+        snapshots: LayerStore,
+        events: EventBus,
+        *,
+        insecure_registries: Iterable[str] = (),
+        certs_directories: Sequence[Path] = CERTS_DIRECTORIES,
+        downloads_max: int = DOWNLOADS_MAX,
+        host: Platform | None = None,
+        retry_delays_s: tuple[float, ...] | None = None,
+    ) -> None:
+        """``InvalidParameter`` for a malformed insecure registry. ``retry_delays_s`` is for tests."""
+        self._events = events
+        self._host = host or host_platform()
+        self._content = ContentStore(layout.blobs)
+        self._catalog = Catalog(database, self._content)
+        self._retention = Retention(self._catalog, self._content, snapshots)
+        self._transport = Transport(InsecureRules.parse(insecure_registries), Certificates(certs_directories))
+        self._pool = BlockingPool(2 * downloads_max)
+        self._transfers = Transfers(
+            self._content,
+            snapshots,
+            self._catalog,
+            self._retention,
+            self._pool,
+            limit=downloads_max,
+            retry_delays_s=retry_delays_s or BLOB_RETRY_DELAYS_S,
+        )
+        self._retry_delays_s = retry_delays_s or RETRY_DELAYS_S
+        self._puller = Puller(
+            self._content, self._catalog, self._retention, self._transfers, self._pool, self._host
+        )
+        self._deletion = Deletion(self._catalog, self._retention, events)
+
+    # what the daemon wires
+
+    @property
+    def in_use(self) -> Callable[[str], list[str]]:
+        return self._deletion.in_use
+
+    @in_use.setter
+    def in_use(self, value: Callable[[str], list[str]]) -> None:
+        self._deletion.in_use = value
+
+    @property
+    def is_running(self) -> Callable[[str], bool]:
+        return self._deletion.is_running
+
+    @is_running.setter
+    def is_running(self, value: Callable[[str], bool]) -> None:
+        self._deletion.is_running = value
+
+    @property
+    def held_layers(self) -> Callable[[], Collection[str]]:
+        return self._retention.held_layers
+
+    @held_layers.setter
+    def held_layers(self, value: Callable[[], Collection[str]]) -> None:
+        self._retention.held_layers = value
+
+    def hold(self, diff_ids: Iterable[str]) -> AbstractContextManager[None]:
+        """Keep layers from being removed while the context lasts (a container that is being made)."""
+        return self._retention.hold(diff_ids)
+
+    def reload(self, insecure_registries: Iterable[str]) -> None:
+        """SIGHUP: other insecure registries, and the certificates read again."""
+        self._transport.reload(InsecureRules.parse(insecure_registries))
+
+    async def clean_up(self) -> None:
+        """At start: remove what crashes and long forgotten pulls have left."""
+        await asyncio.to_thread(self._content.clean)
+        await self._retention.sweep(older_than_s=UNUSED_KEEP_S)
+
+    async def sweep(self, *, older_than_s: float = 0) -> int:
+        """Remove what no image, pull or container needs, unfinished downloads too; returns the bytes freed."""
+        await asyncio.to_thread(self._content.clean, keep_s=older_than_s)
+        return await self._retention.sweep(older_than_s=older_than_s)
+
+    async def close(self) -> None:
+        """Stop pulls (they can go on later) and close connections."""
+        await self._transfers.close()
+        await self._transport.close()
+        await asyncio.to_thread(self._pool.close)
+
+    # looking up
+
+    def get(self, name_or_id: str) -> Image:
+        """By reference, id, beginning of an id, or digest. ``NotFound``; ``Conflict`` when ambiguous."""
+        return self._catalog.get(self._catalog.resolve(name_or_id))
+
+    def find(self, name_or_id: str) -> Image | None:
+        """As ``get``; None when there is no such image, or it cannot be a name."""
+        try:
+            return self.get(name_or_id)
+        except (NotFound, InvalidParameter):
+            return None
+
+    def list(self, *, all: bool = False, filters: Mapping[str, tuple[str, ...]] | None = None) -> ImageList:
+        """Newest first. Without ``all``, nameless steps of builds are left out, and so is what is damaged."""
+        images: ImageList = []
+        for image_id in self._catalog.ids():
+            try:
+                image = self._catalog.get(image_id)
+            except MinidError:
+                continue
+            if all or image.tags or image.digests or not self._catalog.children(image_id):
+                images.append(image)
+        return image_filters.select(images, filters or {}, self.get)
+
+    def history(self, image: Image) -> HistoryList:
+        """How the image was made, newest step first."""
+        return model.history(image, self._catalog.layer_sizes(image.diff_ids))
+
+    # changing
+
+    def tag(self, source: str, target: str) -> None:
+        """Let ``target`` (``latest`` if it has no tag) mean the image ``source``."""
+        image_id = self._catalog.resolve(source)
+        reference = parse(target)
+        if reference.digest:
+            raise InvalidParameter(f"refusing to create a tag with a digest reference: {target}")
+        reference = _checked(reference.with_default_tag())
+        self._catalog.name(reference, image_id)
+        self._events.publish("image", "tag", image_id, {"name": reference.familiar})
+
+    async def delete(self, name_or_id: str, *, force: bool = False, prune: bool = True) -> DeletedList:
+        """Untag, and with the last name remove. ``NotFound``; ``Conflict`` in Docker's words."""
+        return await self._deletion.delete(name_or_id, force=force, prune=prune)
+
+    async def pull(
+        self,
+        name: str,
+        *,
+        tag: str = "",
+        platform: str = "",
+        auth: Auth | None = None,
+        all_tags: bool = False,
+        progress: Callable[[Progress], None],
+    ) -> Image:
+        """Ask the registry for ``name`` (``tag``, which may be a digest, replaces what it has) and download what
+        is new.
+
+        Cancel the task to stop it: what has arrived is kept for the next time. Raises ``InvalidParameter`` (a
+        malformed name), ``NotFound``, ``Unauthorized``, ``Unavailable`` (the network), ``Failed`` (wrong
+        digest, damaged layer, full disk: nothing of the image is left), ``Unsupported`` (schema 1, an
+        artifact). With ``all_tags``, returns the image of the last tag.
+        """
+        reference = _checked(parse(name))
+        wanted = parse_platform(platform, self._host) if platform else None
+        if is_digest(tag):
+            reference = reference.trimmed().with_digest(tag)
+        elif tag:
+            reference = reference.trimmed().with_tag(tag)
+        repository = Repository(self._transport, reference, auth, retry_delays_s=self._retry_delays_s)
+        if not all_tags:
+            return await self._pull_one(reference.with_default_tag(), repository, wanted, progress)
+        if not reference.is_name_only:
+            raise InvalidParameter("tag can't be used with --all-tags/-a")
+        image: Image | None = None
+        for each in await repository.tags():
+            image = await self._pull_one(reference.with_tag(each), repository, wanted, progress)
+        if image is None:
+            raise NotFound(f"repository {reference.familiar_name} has no tags")
+        return image
+
+    async def _pull_one(
+        self,
+        reference: Reference,
+        repository: Repository,
+        platform: Platform | None,
+        progress: Callable[[Progress], None],
+    ) -> Image:
+        pulled = await self._puller.pull(reference, repository, platform, progress)
+        image = self._catalog.get(pulled.image_id)
+        self._events.publish("image", "pull", reference.familiar, {"name": reference.familiar_name})
+        return image
+
+
+def _checked(reference: Reference) -> Reference:
+    if reference.familiar_name == RESERVED:
+        raise InvalidParameter(f"'{RESERVED}' is a reserved name")
+    return reference
