@@ -75,7 +75,7 @@ def test_join_by_procs_files_moves_every_controller(tree: Tree) -> None:
         return Path("/proc/self/cgroup").read_text()
 
     own = forked(join)
-    for controller in group.paths:
+    for controller in [each for each, path in group.paths.items() if path in group.joined]:
         lines = [line for line in own.splitlines() if controller in line.split(":")[1].split(",")]
         assert lines
         assert lines[0].endswith("/one")
@@ -109,7 +109,11 @@ def test_remove_waits_for_the_last_process(tree: Tree) -> None:
 
 def test_a_left_over_of_the_same_name(tree: Tree) -> None:
     tree.create("one", {"pids": {"limit": 7}})
+    found = tree.find("one")
+    assert found is not None
+    found.freeze()
     again = tree.create("one", {})
+    assert not again.frozen()
     assert again.stats().get("pids", {}).get("limit") is None
     with Child(again.join), pytest.raises(OSError) as caught:
         tree.create("one", {})

@@ -39,6 +39,11 @@ class Cgroup(ABC):
         return tuple(dict.fromkeys(self.paths.values()))
 
     @property
+    def joined(self) -> tuple[str, ...]:
+        """Those of ``directories`` that every process of the container is in."""
+        return self.directories
+
+    @property
     @abstractmethod
     def procs_files(self) -> tuple[str, ...]:
         """Files into which a single-threaded process writes ``0`` to join."""
@@ -91,7 +96,7 @@ class Cgroup(ABC):
 
     def join(self, pid: int = 0) -> None:
         """Move this single-threaded process (or, slower, another one) into the cgroup."""
-        for path in self.procs_files if pid == 0 else [each + "/cgroup.procs" for each in self.directories]:
+        for path in self.procs_files if pid == 0 else [each + "/cgroup.procs" for each in self.joined]:
             write(path, str(pid))
 
     def exists(self) -> bool:
@@ -100,19 +105,7 @@ class Cgroup(ABC):
 
     def pids(self) -> list[int]:
         """The processes in it and in cgroups below, as this process's pid namespace numbers them."""
-        found: dict[int, None] = {}
-        for directory in _tree(self.directories[0]):
-            try:
-                text = read(directory + "/cgroup.procs")
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                # A threaded v2 cgroup lists its processes only at its domain's root, which has been read.
-                if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
-                    continue
-                raise
-            found.update((int(word), None) for word in text.split() if word != "0")
-        return list(found)
+        return list(dict.fromkeys(processes(self.joined[0])))
 
     def oom_kills(self) -> int:
         """How many processes the kernel has killed in it for want of memory; 0 if that cannot be known."""
@@ -128,7 +121,7 @@ class Cgroup(ABC):
         """Remove what is empty now; False if processes are left. Nothing there counts as removed."""
         done = True
         for directory in self.directories:
-            for each in reversed(list(_tree(directory))):
+            for each in reversed(list(walk(directory))):
                 try:
                     os.rmdir(each)
                 except FileNotFoundError:
@@ -148,7 +141,7 @@ class Cgroup(ABC):
         deadline = time.monotonic() + timeout_s
         while not self.try_remove():
             left_s = deadline - time.monotonic()
-            pids = sorted({pid for directory in self.directories for pid in _procs(directory)})
+            pids = sorted({pid for directory in self.directories for pid in processes(directory)})
             if left_s <= 0:
                 raise TimeoutError(
                     errno.EBUSY, f"cgroup still has processes {pids} after {timeout_s} s", self.directories[0]
@@ -157,12 +150,17 @@ class Cgroup(ABC):
             _await_exit(pids, min(left_s, 1.0 if pids else 0.002))
 
 
-def _procs(directory: str) -> Iterator[int]:
-    for each in _tree(directory):
+def processes(directory: str) -> Iterator[int]:
+    """The processes in a cgroup and in those below it, without those that our pid namespace does not show."""
+    for each in walk(directory):
         try:
-            yield from (int(word) for word in read(each + "/cgroup.procs").split() if word != "0")
-        except OSError:
-            continue
+            text = read(each + "/cgroup.procs")
+        except OSError as error:
+            # Gone meanwhile; or a threaded v2 cgroup, whose processes its domain's root lists.
+            if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                continue
+            raise
+        yield from (int(word) for word in text.split() if word != "0")
 
 
 def _await_exit(pids: Iterable[int], timeout_s: float) -> None:
@@ -184,7 +182,7 @@ def _await_exit(pids: Iterable[int], timeout_s: float) -> None:
             os.close(fd)
 
 
-def _tree(directory: str) -> Iterator[str]:
+def walk(directory: str) -> Iterator[str]:
     """The directory and all below it, parents first. A cgroup without children has a link count of 2."""
     try:
         if os.stat(directory).st_nlink > 2:
@@ -196,7 +194,7 @@ def _tree(directory: str) -> Iterator[str]:
         return
     yield directory
     for each in below:
-        yield from _tree(each)
+        yield from walk(each)
 
 
 def signal_all(pids: Iterable[int], number: int = signal.SIGKILL) -> None:

@@ -93,11 +93,11 @@ class Tree:
     def find(self, container_id: str) -> Cgroup | None:
         """The container's cgroup if any part of it exists."""
         _check_name(container_id)
-        paths = {each: f"{parent}/{container_id}" for each, parent in self.parents.items()}
-        paths = {each: path for each, path in paths.items() if os.path.isdir(path)}
-        if not paths:
-            return None
-        return CgroupV1(paths, parents=self.parents) if self.version == 1 else CgroupV2(paths)
+        if self.version == 1:
+            paths = v1.find(self.parents, container_id)
+            return CgroupV1(paths, parents=self.parents) if paths else None
+        directory = f"{self.parents['']}/{container_id}"
+        return CgroupV2({"": directory}) if os.path.isdir(directory) else None
 
     def list(self) -> list[str]:
         """The names of the cgroups below the parent in any hierarchy, sorted; another daemon's may be among

@@ -6,6 +6,7 @@ nobody else has done so lately (measured here: 0.1 ms against 5 ms; kernel/cgrou
 cgroup_procs_write_start).
 """
 
+import contextlib
 import errno
 import os
 import time
@@ -18,20 +19,24 @@ from minid.kernel.cgroups.cgroup import (
     find_number,
     find_text,
     flat_keyed,
+    processes,
     read,
     signal_all,
+    walk,
     write,
     write_settings,
 )
 from minid.kernel.cgroups.settings import Setting, for_v1
 
-# Every container is in these: to be measured, and to be paused.
-ALWAYS = ("memory", "cpuacct", "pids", "freezer")
+# Every container is in these, to be measured. It gets into a freezer only when it is frozen.
+ALWAYS = ("memory", "cpuacct")
+_FREEZER = "freezer"
 _LIMIT, _MEMSW = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 
 
 class CgroupV1(Cgroup):
-    """See Cgroup. ``paths`` has a directory for each controller that the container is in.
+    """See Cgroup. ``paths`` has a directory for each controller that the container is in, and the freezer
+    that it would be in: that one is made when it is needed.
 
     ``parents``: controller → directory in which ``update`` may make more of them, when a limit asks for a
     controller that the container is not yet in; ``paths`` is another one then, and to be kept again.
@@ -46,8 +51,12 @@ class CgroupV1(Cgroup):
         self._parents = dict(parents or {})
 
     @property
+    def joined(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(path for each, path in self.paths.items() if each != _FREEZER))
+
+    @property
     def procs_files(self) -> tuple[str, ...]:
-        return tuple(directory + "/tasks" for directory in self.directories)
+        return tuple(directory + "/tasks" for directory in self.joined)
 
     @property
     def oom_file(self) -> str | None:
@@ -100,35 +109,39 @@ class CgroupV1(Cgroup):
 
     def update(self, resources: Mapping[str, Any]) -> list[str]:
         missing = [
-            each
-            for each in controllers_for(resources)
-            if each in self._parents and each not in self.paths and each not in ALWAYS
+            each for each in controllers_for(resources) if each in self._parents and each not in self.paths
         ]
         if not missing:
             return self.apply(resources)
-        added = make(self._parents, os.path.basename(self.directories[0]), missing)
-        joined: set[int] = set()
+        added = make(self._parents, os.path.basename(self.joined[0]), missing)
         self.paths |= added
         warnings = self.apply(resources)
-        while more := set(self.pids()) - joined:
-            for pid in more:
-                for directory in dict.fromkeys(added.values()):
-                    try:
-                        write(directory + "/cgroup.procs", str(pid))
-                    except ProcessLookupError:
-                        break
-            joined |= more
+        for directory in dict.fromkeys(path for each, path in added.items() if each != _FREEZER):
+            self._move_all(directory)
         return warnings
 
+    def _move_all(self, directory: str) -> None:
+        """Move every process into one more cgroup; those that are forked meanwhile come in a next round."""
+        tried: set[int] = set()
+        while more := set(self.pids()) - set(processes(directory)) - tried:
+            for pid in more:
+                with contextlib.suppress(ProcessLookupError):
+                    write(directory + "/cgroup.procs", str(pid))
+            tried |= more
+
     def freeze(self, timeout_s: float = 10.0) -> None:
-        state = self._freezer() + "/freezer.state"
+        directory = self._freezer()
+        state = directory + "/freezer.state"
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(directory)
         deadline = time.monotonic() + timeout_s
         pause_s = 0.0
         while True:
-            # Writing again helps processes that were forked or uninterruptible at the time; nothing announces
-            # the end of FREEZING on v1, so it is asked for.
+            # What gets into a frozen freezer freezes. Writing again helps with what was uninterruptible at
+            # the time; nothing announces the end of FREEZING on v1, so it is asked for.
             write(state, "FROZEN")
-            if read(state).strip() == "FROZEN":
+            self._move_all(directory)
+            if read(state).strip() == "FROZEN" and set(self.pids()) <= set(processes(directory)):
                 return
             if time.monotonic() > deadline:
                 write(state, "THAWED")
@@ -137,18 +150,22 @@ class CgroupV1(Cgroup):
             pause_s = min(pause_s * 2 or 0.0001, 0.01)
 
     def thaw(self) -> None:
-        write(self._freezer() + "/freezer.state", "THAWED")
+        with contextlib.suppress(FileNotFoundError):
+            write(self._freezer() + "/freezer.state", "THAWED")
 
     def frozen(self) -> bool:
-        return "freezer" in self.paths and read(self._freezer() + "/freezer.state").strip() != "THAWED"
+        state = find_text(self.paths.get(_FREEZER, "") + "/freezer.state")
+        return state is not None and state.strip() != "THAWED"
 
     def _freezer(self) -> str:
-        if "freezer" not in self.paths:
+        if _FREEZER not in self.paths:
             raise OSError(errno.EOPNOTSUPP, "this machine has no freezer cgroup controller")
-        return self.paths["freezer"]
+        return self.paths[_FREEZER]
 
     def kill(self) -> None:
         # Frozen, nobody can fork away from under the list; SIGKILL is delivered at the thaw.
+        if not self.pids():
+            return
         frozen = False
         try:
             self.freeze(timeout_s=1.0)
@@ -186,6 +203,9 @@ class CgroupV1(Cgroup):
                 "current": find_number(directory + "/pids.current") or 0,
                 "limit": find_number(directory + "/pids.max"),
             }
+        else:
+            threads = sum(len((find_text(each + "/tasks") or "").split()) for each in walk(self.joined[0]))
+            result["pids"] = {"current": threads, "limit": None}
         if directory := self.paths.get("blkio"):
             result["blkio"] = {
                 name: _blkio_stats(find_text(f"{directory}/blkio.throttle.{name}") or "")
@@ -241,10 +261,13 @@ def make(parents: Mapping[str, str], name: str, controllers: Iterable[str]) -> d
     """Make the directories ``<parent of controller>/name``; returns controller → directory, without those
     that this machine lacks. Parents are made as needed. FileExistsError if there is one that has processes.
     """
-    wanted = {each: f"{parents[each]}/{name}" for each in controllers if each in parents}
+    wanted = {each: f"{parents[each]}/{name}" for each in controllers if each in parents and each != _FREEZER}
     # A controller that is mounted together with another one is in the same directory anyway.
     paths = {each: f"{parent}/{name}" for each, parent in parents.items()}
-    paths = {each: path for each, path in paths.items() if path in wanted.values()}
+    paths = {each: path for each, path in paths.items() if path in wanted.values() or each == _FREEZER}
+    if _FREEZER in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(paths[_FREEZER])  # left behind by a crash, perhaps frozen
     made: list[str] = []
     try:
         for directory in dict.fromkeys(wanted.values()):
@@ -257,6 +280,15 @@ def make(parents: Mapping[str, str], name: str, controllers: Iterable[str]) -> d
             os.rmdir(directory)
         raise
     return paths
+
+
+def find(parents: Mapping[str, str], name: str) -> dict[str, str]:
+    """The ``paths`` of a cgroup that exists, empty if none of it does."""
+    paths = {each: f"{parent}/{name}" for each, parent in parents.items()}
+    there = {each: path for each, path in paths.items() if os.path.isdir(path)}
+    if there and _FREEZER in paths:
+        there[_FREEZER] = paths[_FREEZER]
+    return there
 
 
 def _make_directory(directory: str) -> None:
