@@ -7,6 +7,7 @@ of each request's head, and what comes behind a hijackable one is kept here, wit
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -15,12 +16,15 @@ from typing import Any
 
 from aiohttp import web
 
+from minid.api.answers import json_response
 from minid.api.failure import BodyTooLarge
 from minid.api.peer import Peer, find_peer
 from minid.errors import InvalidParameter
 
 HIJACKABLE = re.compile(r"(?:/v[0-9.]+)?/(?:containers/[^/?]+/attach|exec/[^/?]+/start)(?:\?.*)?")
 SURPLUS_BYTES = 64 << 10
+log = logging.getLogger(__name__)
+
 HEAD_END = b"\r\n\r\n"
 
 
@@ -99,6 +103,19 @@ class Connection(web.RequestHandler):
             self._lost.set_result(None)
         super().connection_lost(exc)
         self._wake()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp calls for bytes that are no HTTP: an error like any other, and no traceback in the log."""
+        log.info("malformed request from %s: %s", self.peer, exc)
+        response = json_response({"message": f"malformed HTTP request: {message or exc}"}, status=status)
+        response.force_close()
+        return response
 
     # --- what handlers call
 

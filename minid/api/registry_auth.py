@@ -25,8 +25,8 @@ def decode_registry_auth(header: str) -> Auth | None:
     if not header:
         return None
     try:
-        text = header.strip().replace("+", "-").replace("/", "_").rstrip("=")
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        text = header.strip().replace("-", "+").replace("_", "/").rstrip("=")
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         data = parse_json(raw) if raw.strip() else {}
     except (binascii.Error, ValueError, InvalidParameter) as error:
         raise InvalidParameter(f"invalid X-Registry-Auth header: {error}") from None

@@ -84,7 +84,7 @@ async def hijack(
     finally:
         os.close(spare)
         await connection.given_up()
-    return Hijacked()
+    return Hijacked(status=101)
 
 
 def _tell(fd: int, data: bytes) -> None:

@@ -21,7 +21,8 @@ async def not_a_swarm_manager(call: Call) -> web.StreamResponse:
 
 for noun in ("swarm", "nodes", "services", "tasks", "secrets", "configs"):
     for method in ("GET", "POST", "DELETE"):
-        routes.add(method, f"/{noun}{{rest:(?:/.*)?}}")(not_a_swarm_manager)
+        for rest in ("", "/{rest:.*}"):
+            routes.add(method, f"/{noun}{rest}")(not_a_swarm_manager)
 
 
 @routes.get("/plugins")

@@ -176,14 +176,16 @@ class Daemon:
     async def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> "Answer":
         """One request on a connection of its own."""
         reader, writer = await self.connect()
-        fields = {"Host": "d", "Content-Length": str(len(body)), **headers}
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        fields = {"Host": "d", "Content-Length": str(len(body)), **given}
         if body:
             fields.setdefault("Content-Type", "application/json")
-        lines = [f"{method} {path} HTTP/1.1", *(f"{k.replace('_', '-')}: {v}" for k, v in fields.items())]
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
         answer = await Answer.read(reader, method)
         writer.close()
-        await writer.wait_closed()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
         return answer
 
 
