@@ -439,3 +439,18 @@ def test_v2_remove_waits_for_the_last_process(unified: CgroupV2) -> None:
         os.kill(child.pid, signal.SIGKILL)
         unified.remove(timeout_s=5)
     assert not unified.exists()
+
+
+def test_block_io_throttle(tree: Tree) -> None:
+    disks = [line.split() for line in Path("/proc/partitions").read_text().splitlines()[2:]]
+    disks = [words for words in disks if os.path.isdir("/sys/block/" + words[3])]
+    if tree.version != 1 or "blkio" not in tree.parents or not disks:
+        pytest.skip("needs the blkio controller of cgroup v1, and a disk")
+    major, minor = int(disks[0][0]), int(disks[0][1])
+    limit = {"major": major, "minor": minor, "rate": 1 << 20}
+    group = tree.create("one", {"blockIO": {"throttleReadBpsDevice": [limit]}})
+    written = Path(group.paths["blkio"], "blkio.throttle.read_bps_device").read_text()
+    assert written == f"{major}:{minor} {1 << 20}\n"
+    with pytest.raises(OSError, match=r"write '4000:0 1' to cgroup file"):
+        tree.create("two", {"blockIO": {"throttleReadBpsDevice": [{"major": 4000, "minor": 0, "rate": 1}]}})
+    assert tree.list() == ["one"]
