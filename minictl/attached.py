@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Attached:
     """One container that this process is attached to.
 
-    Made before the container starts: `attach` and `expect_exit` ask for the stream and for the exit status ahead of
-    the start, so that neither can be missed however fast the container ends. Call `close` in the end.
+    Made before the container starts: `attach` and `expect_exit` ask for the stream and for the exit status
+    ahead of the start, so that neither can be missed however fast the container ends. Call `close` in the
+    end.
     """
 
     def __init__(self, engine: Engine, container: str, *, tty: bool, proxy: bool) -> None:
@@ -33,13 +34,18 @@ class Attached:
                 proxy=proxy, resize=tty and terminal.is_terminal(1), ending=tty
             )
 
-    def open(
-        self, *, stdin: bool, stdout: bool, stderr: bool, detach_keys: str, wait_for: str, logs: bool = False
-    ) -> None:
-        """Attaches, and asks for the exit with condition `wait_for` ("" for: don't ask). Both requests go at once."""
-        query = {"stream": True, "stdin": stdin, "stdout": stdout, "stderr": stderr, "logs": logs}
+    def open(self, *, stdin: bool, stdout: bool, stderr: bool, detach_keys: str, wait_for: str) -> None:
+        """Attaches, and asks for the exit with condition `wait_for` ("" for: don't ask). Both requests go at
+        once.
+        """
         keys = terminal.parse_detach_keys(detach_keys)
-        query = {name: value for name, value in query.items() if value} | {"detachKeys": detach_keys}
+        query = {
+            "detachKeys": detach_keys,
+            "stderr": stderr or None,
+            "stdin": stdin or None,
+            "stdout": stdout or None,
+            "stream": True,
+        }
         attaching = self.engine.upgrade(f"{self.path}/attach", query)
         waiting = None
         if wait_for:
@@ -64,10 +70,16 @@ class Attached:
     def start(self) -> None:
         self.engine.call("POST", f"{self.path}/start")
 
-    def stream(self) -> bool:
-        """Carries the stream until it ends; False when the user has detached instead."""
+    def stream(self, *, redraw: bool = False) -> bool:
+        """Carries the stream until it ends; False when the user has detached instead.
+
+        `redraw`: the size is changed and changed back, so that a program that is already on the screen draws
+        anew.
+        """
         assert self._session
         if self.tty:
+            if redraw:
+                self.resize(1)
             self.resize()
         self._session.run()
         return not self._session.detached
@@ -88,11 +100,11 @@ class Attached:
             raise Failure(f"Error waiting for container: {problem}", 125)
         return int(answer["StatusCode"])
 
-    def resize(self) -> None:
+    def resize(self, more: int = 0) -> None:
         height, width = terminal.size()
         if height and width:
             try:
-                self.engine.call("POST", f"{self.path}/resize", {"h": height, "w": width})
+                self.engine.call("POST", f"{self.path}/resize", {"h": height + more, "w": width + more})
             except (ApiError, ConnectError):  # it has just ended
                 pass
 

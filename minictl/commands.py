@@ -1,4 +1,6 @@
-"""Which verb is in which module: read at every start, so names only; a verb's module is imported when it is run."""
+"""Which verb is in which module: read at every start, so only names; the module is imported when the verb is
+run.
+"""
 
 from __future__ import annotations
 
@@ -7,48 +9,115 @@ if TYPE_CHECKING:
     from minictl.flags import Command
 
 VERBS = {
+    "attach": "start:ATTACH",
+    "commit": "containers:COMMIT",
+    "cp": "copy:CP",
     "create": "run:CREATE",
+    "diff": "containers:DIFF",
+    "events": "system:EVENTS",
+    "exec": "exec:EXEC",
+    "export": "archives:EXPORT",
+    "history": "images:HISTORY",
+    "images": "images:IMAGES",
+    "import": "archives:IMPORT",
+    "info": "system:INFO",
+    "inspect": "inspect:INSPECT",
     "kill": "lifecycle:KILL",
+    "load": "archives:LOAD",
+    "login": "login:LOGIN",
+    "logout": "login:LOGOUT",
+    "logs": "logs:LOGS",
     "pause": "lifecycle:PAUSE",
+    "port": "containers:PORT",
     "ps": "ps:PS",
     "pull": "pull:PULL",
     "push": "pull:PUSH",
     "rename": "lifecycle:RENAME",
     "restart": "lifecycle:RESTART",
     "rm": "lifecycle:RM",
+    "rmi": "images:RMI",
     "run": "run:RUN",
+    "save": "archives:SAVE",
+    "start": "start:START",
+    "stats": "stats:STATS",
     "stop": "lifecycle:STOP",
+    "tag": "images:TAG",
+    "top": "containers:TOP",
     "unpause": "lifecycle:UNPAUSE",
+    "update": "containers:UPDATE",
+    "version": "system:VERSION",
     "wait": "lifecycle:WAIT",
 }
+
+_CONTAINER = {
+    name: VERBS[name]
+    for name in (
+        "attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port", "rename",
+        "restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait",
+    )
+}  # fmt: skip
 
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "container": (
         "Manage containers",
-        {
-            "create": "run:CREATE",
-            "kill": "lifecycle:KILL",
-            "list": "ps:PS",
+        _CONTAINER
+        | {
+            "inspect": "inspect:INSPECT_CONTAINER",
             "ls": "ps:PS",
-            "pause": "lifecycle:PAUSE",
+            "list": "ps:PS",
             "ps": "ps:PS",
+            "prune": "containers:PRUNE",
             "remove": "lifecycle:RM",
-            "rename": "lifecycle:RENAME",
-            "restart": "lifecycle:RESTART",
-            "rm": "lifecycle:RM",
-            "run": "run:RUN",
-            "stop": "lifecycle:STOP",
-            "unpause": "lifecycle:UNPAUSE",
-            "wait": "lifecycle:WAIT",
         },
     ),
-    "image": ("Manage images", {"pull": "pull:PULL", "push": "pull:PUSH"}),
+    "image": (
+        "Manage images",
+        {
+            "history": "images:HISTORY",
+            "import": "archives:IMPORT",
+            "inspect": "inspect:INSPECT_IMAGE",
+            "load": "archives:LOAD",
+            "ls": "images:IMAGES",
+            "list": "images:IMAGES",
+            "prune": "images:PRUNE",
+            "pull": "pull:PULL",
+            "push": "pull:PUSH",
+            "rm": "images:RMI",
+            "remove": "images:RMI",
+            "save": "archives:SAVE",
+            "tag": "images:TAG",
+        },
+    ),
+    "system": (
+        "Look after the daemon",
+        {"df": "system:DF", "events": "system:EVENTS", "info": "system:INFO", "prune": "system:PRUNE"},
+    ),
+    "volume": (
+        "Manage volumes",
+        {
+            "create": "volumes:CREATE",
+            "inspect": "inspect:INSPECT_VOLUME",
+            "ls": "volumes:LS",
+            "list": "volumes:LS",
+            "prune": "volumes:PRUNE",
+            "rm": "volumes:RM",
+            "remove": "volumes:RM",
+        },
+    ),
 }
 
 SECTIONS = (
-    ("Common Commands", ("run", "ps", "pull", "push")),
-    ("Commands", ("create", "kill", "pause", "rename", "restart", "rm", "stop", "unpause", "wait")),
-)
+    ("Common Commands", ("run", "exec", "ps", "logs", "stop", "rm", "pull", "push", "images")),
+    (
+        "Containers",
+        (
+            "attach", "commit", "cp", "create", "diff", "export", "kill", "pause", "port", "rename", "restart",
+            "start", "stats", "top", "unpause", "update", "wait",
+        ),
+    ),
+    ("Images", ("history", "import", "load", "login", "logout", "rmi", "save", "tag")),
+    ("Everything", ("events", "info", "inspect", "version")),
+)  # fmt: skip
 
 
 def load(place: str, name: str) -> Command:

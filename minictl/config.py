@@ -1,4 +1,4 @@
-"""The client's own settings: `config.json` in $DOCKER_CONFIG or ~/.docker, the docker CLI's file, only read here."""
+"""The client's own settings: `config.json` in $DOCKER_CONFIG or ~/.docker, the docker CLI's file."""
 
 from __future__ import annotations
 
@@ -31,3 +31,20 @@ def load() -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Failure(f"Error loading config file: {path()}: it is not a JSON object")
     return value
+
+
+def save(settings: dict[str, Any]) -> None:
+    """Replaces the file, readable by its owner only; it appears whole. Raises Failure."""
+    import json
+
+    target = path()
+    aside = f"{target}.{os.getpid()}.tmp"
+    try:
+        os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(settings, file, indent="\t")
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(aside, target)
+    except OSError as error:
+        raise Failure(f"Error saving credentials: {error}") from None

@@ -1,4 +1,6 @@
-"""From the flags of `run` and `create` to the JSON of POST /containers/create, as the docker CLI 28 writes it."""
+"""From the flags of `run` and `create` to the JSON of POST /containers/create, as the docker CLI 28 writes
+it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ _BUILT_IN_NETWORKS = ("default", "bridge", "host", "none", "nat")
 
 
 def create_body(options: Options, image: str, command: list[str]) -> dict[str, Any]:
-    """The request body. Reads the files that flags name (env, labels, seccomp). Raises UsageError, Failure(125)."""
+    """The request body. Reads the files that flags name (env, labels, seccomp). Raises UsageError,
+    Failure(125).
+    """
     streams = _streams(options)
     volumes, binds = _volumes(options)
     exposed, bindings = _ports(options)
@@ -183,7 +187,9 @@ def resources(options: Options) -> dict[str, Any]:
 
 
 def refused(reason: str) -> Failure:
-    """A container that can't be asked for: `run` and `create` show the reason with their own name (status 125)."""
+    """A container that can't be asked for: `run` and `create` show the reason with their own name (status
+    125).
+    """
     return Failure(reason, 125)
 
 
@@ -221,7 +227,7 @@ def _with_files(options: Options, name: str, files: str) -> list[str]:
     return entries + list(options[name])
 
 
-def read_lines_file(path: str) -> list[str]:
+def read_lines_file(path: str, status: int = 125) -> list[str]:
     """Entries of an env or label file: one a line, `#` comments, NAME alone takes the caller's value if set."""
     entries = []
     try:
@@ -232,17 +238,19 @@ def read_lines_file(path: str) -> list[str]:
                     continue
                 name, equals, value = text.partition("=")
                 if any(letter in name for letter in " \t"):
-                    raise refused(f"invalid env file ({path}): variable '{name}' contains whitespaces")
+                    raise Failure(
+                        f"invalid env file ({path}): variable '{name}' contains whitespaces", status
+                    )
                 if not name:
-                    raise refused(f"invalid env file ({path}): no variable name on line '{text}'")
+                    raise Failure(f"invalid env file ({path}): no variable name on line '{text}'", status)
                 if equals:
                     entries.append(f"{name}={value}")
                 elif name in os.environ:
                     entries.append(f"{name}={os.environ[name]}")
     except OSError as error:
-        raise refused(f"open {path}: {(error.strerror or str(error)).lower()}") from None
+        raise Failure(f"open {path}: {(error.strerror or str(error)).lower()}", status) from None
     except UnicodeDecodeError:
-        raise refused(f"invalid env file ({path}): it contains bytes that are not UTF-8") from None
+        raise Failure(f"invalid env file ({path}): it contains bytes that are not UTF-8", status) from None
     return entries
 
 

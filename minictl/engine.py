@@ -1,4 +1,6 @@
-"""The daemon as minictl's commands see it: calls that give JSON, answers that stream, connections that upgrade."""
+"""The daemon as minictl's commands see it: calls that give JSON, answers that stream, connections that
+upgrade.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 class Engine:
-    """A daemon at `host` (`unix://…`). Nothing is sent before the first call; idle connections are used again.
+    """A daemon at `host` (`unix://…`). Nothing is sent before the first call; idle connections are used
+    again.
 
-    No ping goes ahead of a command: requests name API version 1.44, and only when the daemon says that this is too
-    new for it is the request sent once more, with the version that the daemon can do.
+    No ping goes ahead of a command: requests name API version 1.44, and only when the daemon says that this
+    is too new for it is the request sent once more, with the version that the daemon can do.
     """
 
     def __init__(self, host: str) -> None:
@@ -54,7 +57,8 @@ class Engine:
     ) -> Response:
         """The answer with its body still to be read: give it back with `release` when that has been done.
 
-        `body`: bytes or an iterable of bytes go as they are, anything else as JSON. Raises ApiError, ConnectError.
+        `body`: bytes or an iterable of bytes go as they are, anything else as JSON. Raises ApiError,
+        ConnectError.
         """
         connection = self.send(method, path, query, body, headers)
         try:
@@ -65,11 +69,24 @@ class Engine:
             return self.receive(self.send(method, path, query, body, headers), method)
 
     def accepts_older(self, error: ApiError) -> bool:
-        """Whether `error` is the daemon's refusal of the API version; from now on the one it offers is spoken."""
+        """Whether `error` is the daemon's refusal of the API version; from now on the one it offers is
+        spoken.
+        """
         if error.http_status != 400 or _TOO_NEW not in error.detail:
             return False
         self.version = error.detail.partition(_TOO_NEW)[2].strip().rstrip(".")
         return True
+
+    def settle_version(self) -> None:
+        """Asks which version the daemon speaks: for a request whose body can't be sent twice."""
+        connection = self._idle.pop() if self._idle else Connection(endpoint.connect(self.host), "minid")
+        connection.send("GET", "/_ping", {"User-Agent": "minictl"}, None)
+        response = connection.receive()
+        response.read()
+        self.release(response)
+        offered = response.headers.get("api-version", "")
+        if offered and _number(offered) < _number(self.version):
+            self.version = offered
 
     def send(
         self,
@@ -100,7 +117,9 @@ class Engine:
         return response
 
     def upgrade(self, path: str, query: dict[str, Any] | None = None, body: Any = None) -> Connection:
-        """Sends a POST that asks for a raw stream; `receive` gives the answer, the connection is the stream then."""
+        """Sends a POST that asks for a raw stream; `receive` gives the answer, the connection is the stream
+        then.
+        """
         return self.send("POST", path, query, body, {"Connection": "Upgrade", "Upgrade": "tcp"})
 
     def release(self, response: Response) -> None:
@@ -121,6 +140,11 @@ class Engine:
             except (ValueError, KeyError, TypeError):
                 pass
         return ApiError(response.status, text.strip() or f"HTTP status {response.status} without a message")
+
+
+def _number(version: str) -> tuple[int, int]:
+    major, _, minor = version.partition(".")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
 
 
 def query_string(query: dict[str, Any] | None) -> str:

@@ -13,8 +13,8 @@ A flag is a constant tuple, so that a table of a hundred costs nothing to load:
     swap      like bytes, and -1                           strings   list, comma-separated or repeated
     duration  nanoseconds, "1m30s"
 
-`--x value`, `--x=value`, `-x value`, `-xvalue`, `-x=value`; `--` ends the flags; where a command's flags are not
-interspersed (run, exec), the first positional argument ends them too.
+`--x value`, `--x=value`, `-x value`, `-xvalue`, `-x=value`; `--` ends the flags; where a command's flags are
+not interspersed (run, exec), the first positional argument ends them too.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class Command:
     """One verb: how it is called, what it takes, and the function that does it.
 
-    `usage` follows the name (`[OPTIONS] CONTAINER`); `minimum` and `maximum` bound the number of arguments (-1: no
-    bound); `renamed` maps old flag names, not shown in help, to the present ones.
+    `usage` follows the name (`[OPTIONS] CONTAINER`); `minimum` and `maximum` bound the number of arguments
+    (-1: no bound); `renamed` maps old flag names, not shown in help, to the present ones.
     """
 
     __slots__ = (
@@ -73,7 +73,9 @@ class Command:
 
 
 class Options:
-    """The values of a command's flags: `options["cap-add"]`; `given("memory")` says whether it was on the line."""
+    """The values of a command's flags: `options["cap-add"]`; `given("memory")` says whether it was on the
+    line.
+    """
 
     __slots__ = ("_defaults", "_values")
 

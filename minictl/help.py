@@ -1,4 +1,6 @@
-"""Help texts, made from the same tables that the parser uses, and what to say of a command that doesn't exist."""
+"""Help texts, made from the same tables that the parser uses, and what to say of a command that doesn't
+exist.
+"""
 
 from __future__ import annotations
 
@@ -72,15 +74,16 @@ def usage(wanted: flags.Command) -> list[str]:
     first, *others = wanted.usage.split("\n")
     return [
         f"Usage:  minictl {wanted.name} {first}",
-        *(f"        minictl {wanted.name} {line}" for line in others),
+        *(f"\tminictl {wanted.name} {line}" for line in others),
     ]
 
 
-def after_usage_error(wanted: flags.Command | None) -> str:
-    """What follows the complaint about a command line."""
+def after_usage_error(wanted: flags.Command | None, message: str) -> str:
+    """What follows the complaint `message` about a command line."""
+    word = "See" if "requires at least" in message and "at most" not in message else "Run"
     if wanted is None or not wanted.name:
         return "\nUsage:  minictl [OPTIONS] COMMAND [ARG...]\n\nRun 'minictl --help' for more information"
-    return "\n" + "\n".join(usage(wanted)) + f"\n\nRun 'minictl {wanted.name} --help' for more information"
+    return "\n" + "\n".join(usage(wanted)) + f"\n\n{word} 'minictl {wanted.name} --help' for more information"
 
 
 def unknown(words: str, known: list[str], prefix: str) -> str:

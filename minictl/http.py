@@ -1,8 +1,9 @@
 """HTTP/1.1 over one connected socket: the client's half of it that the Engine API uses, and no more.
 
-`http.client` costs 25 ms of imports; this module imports only C modules. A request is a head and an optional body
-of known length or in chunks; a response's body is counted, chunked, or lasts until the connection closes; a 101 (or
-a 200 without a length, as old daemons answer) turns the connection into a raw stream. RFC 9112.
+`http.client` costs 25 ms of imports; this module imports only C modules. A request is a head and an optional
+body of known length or in chunks; a response's body is counted, chunked, or lasts until the connection
+closes; a 101 (or a 200 without a length, as old daemons answer) turns the connection into a raw stream. RFC
+9112.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Connection:
     ) -> None:
         """Sends one request; an iterable body goes in chunks. Raises ConnectError when the daemon hangs up.
 
-        When the daemon answers and hangs up before it has read the whole body, the answer can still be read: such
-        a broken pipe is not an error here.
+        When the daemon answers and hangs up before it has read the whole body, the answer can still be read:
+        such a broken pipe is not an error here.
         """
         head = [f"{method} {target} HTTP/1.1\r\nHost: {self.host}\r\n"]
         for name, value in headers.items():
@@ -163,7 +164,9 @@ class Response:
         return data
 
     def _chunk_size(self) -> int:
-        """Reads the line before a chunk (and the end of line after the chunk before), and the trailer after 0."""
+        """Reads the line before a chunk (and the end of line after the chunk before), and the trailer after
+        0.
+        """
         if self._left == 0:
             self._line()
         line = self._line().partition(b";")[0].strip()

@@ -1,7 +1,8 @@
 """JSON to text and back, at a fraction of the start-up cost of the json package.
 
-`import json` costs 6 ms (re, enum, functools), as much as starting the interpreter; the C scanner and encoder that
-it stands on cost 0.2 ms. They are CPython's, in `_json`; where that module is missing the json package does the work.
+`import json` costs 6 ms (re, enum, functools), as much as starting the interpreter; the C scanner and encoder
+that it stands on cost 0.2 ms. They are CPython's, in `_json`; where that module is missing the json package
+does the work.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ def loads(text: str | bytes | bytearray) -> Any:
 
 
 def loads_many(text: str) -> tuple[list[Any], str]:
-    """All whole JSON values at the start of `text`, and the rest that is not a whole one (a stream in progress)."""
-    values = []
+    """All whole JSON values at the start of `text`, and the rest that is not a whole one (a stream in
+    progress).
+    """
+    values: list[Any] = []
     start = 0
     while True:
         while start < len(text) and text[start] in " \t\r\n":
@@ -65,6 +68,11 @@ def loads_many(text: str) -> tuple[list[Any], str]:
             return values, text[start:]
         values.append(value)
         start = end
+
+
+def dumps_for_html(value: Any) -> str:
+    """As Go's encoding/json writes by default: <, > and & escaped."""
+    return dumps(value).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def dumps(value: Any) -> str:
@@ -88,7 +96,7 @@ if _json is not None:
         ",",
         False,
         False,
-        False,  # type: ignore[attr-defined]
+        False,
     )
 else:  # pragma: no cover
     from json.decoder import JSONDecoder

@@ -1,4 +1,6 @@
-"""The way in: finds the command that a command line names, runs it, and turns what went wrong into text and status."""
+"""The way in: finds the command that a command line names, runs it, and turns what went wrong into text and
+status.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,7 @@ def _run(arguments: list[str]) -> int:
     except UsageError as error:
         from minictl import help as help_text
 
-        _complain(error.message + "\n" + help_text.after_usage_error(command))
+        _complain(error.message + "\n" + help_text.after_usage_error(command, error.message))
         return error.status
     except Failure as error:
         if error.message:
@@ -132,7 +134,9 @@ def _flush() -> None:
 
 
 def _die_of(name: str) -> int:
-    """Ends the process by the signal it would have died of had Python not caught it, so that a shell can tell."""
+    """Ends the process by the signal it would have died of had Python not caught it, so that a shell can
+    tell.
+    """
     import signal
 
     number = signal.Signals[name]

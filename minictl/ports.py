@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def parse_ports(publish: list[str], expose: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(ExposedPorts, PortBindings) for `[[ip:][hostPort[-end]]:]port[-end][/protocol]` and `port[-end][/protocol]`.
+    """(ExposedPorts, PortBindings) for `[[ip:][hostPort[-end]]:]port[-end][/protocol]` and
+    `port[-end][/protocol]`.
 
     Raises Failure(125) with docker's words.
     """

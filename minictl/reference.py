@@ -1,7 +1,7 @@
 """Just enough of image references to ask and to show: the daemon is who checks them.
 
-distribution/reference: [domain/]path[:tag][@digest]; the first component is a domain when it has a "." or ":", is
-"localhost", or has capitals; else the domain is docker.io, and single names live in library/.
+distribution/reference: [domain/]path[:tag][@digest]; the first component is a domain when it has a "." or
+":", is "localhost", or has capitals; else the domain is docker.io, and single names live in library/.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def parse(text: str) -> Reference:
         domain, path = "docker.io", rest
     else:
         domain = "docker.io" if first == "index.docker.io" else first
-    if path != path.lower():
-        raise Failure(f"invalid reference format: repository name ({path}) must be lowercase")
     if domain == "docker.io" and "/" not in path:
         path = f"library/{path}"
+    if path != path.lower():
+        raise Failure(f"invalid reference format: repository name ({path}) must be lowercase")
     components = path.split("/")
     if not _LOWER.issuperset(path) or any(not part or not part[0].isalnum() for part in components):
         raise Failure("invalid reference format")

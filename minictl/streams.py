@@ -1,8 +1,8 @@
 """An attached connection joined to this process's stdin, stdout and stderr.
 
-Without a terminal the daemon sends frames: one byte for the stream (0 stdin, 1 stdout, 2 stderr, 3 an error of the
-daemon's own), three of nothing, four of length (big-endian), then so many bytes. With one it sends the bytes alone.
-Engine API, "Stream format" of POST /containers/{id}/attach.
+Without a terminal the daemon sends frames: one byte for the stream (0 stdin, 1 stdout, 2 stderr, 3 an error
+of the daemon's own), three of nothing, four of length (big-endian), then so many bytes. With one it sends the
+bytes alone. Engine API, "Stream format" of POST /containers/{id}/attach.
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ class Session:
             self._send(poller, data)
 
     def _send(self, poller: select.poll, data: bytes) -> None:
-        """Sends as much as goes without waiting; while something is left, stdin is not read (poll sees to both)."""
+        """Sends as much as goes without waiting; while something is left, stdin is not read (poll sees to
+        both).
+        """
         sock = self._connection.sock
         had = bool(self._pending)
         data = self._pending + data

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from minictl import jsontext
+from minictl.errors import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,9 +50,8 @@ class _Headers:
 
 
 def _label_header(name: str) -> str:
-    """A label's column is headed by its last part: com.example.some-thing → SOME THING."""
-    last = name.rpartition(".")[2]
-    return last.replace("-", " ").replace("_", " ").upper()
+    """A label's column is headed by its last part: com.example.some-thing → some thing."""
+    return name.rpartition(".")[2].replace("-", " ").replace("_", " ")
 
 
 def show(
@@ -60,22 +61,30 @@ def show(
     default: Sequence[str],
     template: str,
 ) -> None:
-    """Writes `items` to stdout: a table of the `default` fields, or as `template` (`table …`, `json`, `TEMPLATE`)."""
+    """Writes `items` to stdout: a table of the `default` fields, or as `template` (`table …`, `json`,
+    `TEMPLATE`).
+    """
     if template in ("", "table"):
         lines = [[headers[name] for name in default]]
         lines += [[str(fields[name](item)) for name in default] for item in items]
         write(aligned(lines))
         return
     if template == "json":
-        write("".join(jsontext.dumps(Row(item, fields).plain()) + "\n" for item in items))
+        write("".join(jsontext.dumps_for_html(Row(item, fields).plain()) + "\n" for item in items))
         return
-    from minictl.template import Template
+    from minictl.template import Template, TemplateError
 
     wants_table = template.startswith("table ")
     text = template.removeprefix("table ").strip() if wants_table else template
     text = text.replace("\\t", "\t").replace("\\n", "\n")
-    parsed = Template(text)
-    rendered = [parsed.render(Row(item, fields)) for item in items]
+    try:
+        parsed = Template(text)
+    except TemplateError as error:
+        raise Failure(f"failed to parse template: {error.detail}") from None
+    try:
+        rendered = [parsed.render(Row(item, fields)) for item in items]
+    except TemplateError as error:
+        raise Failure(f"failed to execute template: {error.detail}") from None
     if not wants_table:
         write("".join(line + "\n" for line in rendered))
         return
@@ -84,8 +93,9 @@ def show(
     write(aligned(lines))
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Columns at least 10 wide, 3 spaces between (Go's tabwriter: the last cell of a line is not padded).
+def aligned(lines: Sequence[Sequence[str]], minimum: int = _MIN_WIDTH, padding: int = _PADDING) -> str:
+    """Columns at least `minimum` wide, `padding` spaces between (Go's tabwriter: a line's last cell is not
+    padded).
 
     A column is a run of lines that have such a cell; a line without it ends the run.
     """
@@ -102,7 +112,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
                 widest = max(widest, len(lines[end][column]))
                 end += 1
             for index in range(start, end):
-                widths[index][column] = max(widest + _PADDING, _MIN_WIDTH)
+                widths[index][column] = max(widest + padding, minimum)
             start = end
     text = []
     for line, row in zip(lines, widths, strict=True):
@@ -112,10 +122,11 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def write(text: str) -> None:
-    """All of `text` to stdout, at once."""
+    """All of `text` to stdout, at once, as UTF-8 whatever the locale says; after what has been printed there."""
     from minictl.streams import write_all
 
     if text:
+        sys.stdout.flush()
         write_all(1, text.encode("utf-8", "surrogateescape"))
 
 

@@ -1,8 +1,9 @@
 """Go templates (text/template) for `--format`: lexer, parser and evaluator of the subset that people use.
 
-Fields, chains, pipelines, variables, if/else if/else, range (with index, else, break, continue), with, comments,
-trimming, Go's built-in functions and the docker CLI's own (json, join, split, lower, upper, title, pad, truncate,
-println). Values are what JSON gives (dict, list, str, int, float, bool, None) and objects with a `field(name)` method.
+Fields, chains, pipelines, variables, if/else if/else, range (with index, else, break, continue), with,
+comments, trimming, Go's built-in functions and the docker CLI's own (json, join, split, lower, upper, title,
+pad, truncate, println). Values are what JSON gives (dict, list, str, int, float, bool, None) and objects with
+a `field(name)` method.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ _ESCAPES = {
 class TemplateError(Failure):
     """The template is wrong, or doesn't fit what it is applied to."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"template parsing error: template: :1: {reason}")
+    def __init__(self, reason: str, position: int = -1) -> None:
+        place = f"1:{position}" if position >= 0 else "1"
+        self.detail = f"template: :{place}: {reason}"
+        super().__init__(f"template parsing error: {self.detail}")
 
 
 class _Break(Exception):
@@ -94,6 +97,7 @@ def _lex(text: str) -> list[tuple[str, Any]]:
 
 def _lex_action(text: str, position: int) -> tuple[list[tuple[str, Any]], int]:
     tokens: list[tuple[str, Any]] = []
+    value: Any
     count = len(text)
     while position < count:
         letter = text[position]
@@ -132,7 +136,12 @@ def _lex_action(text: str, position: int) -> tuple[list[tuple[str, Any]], int]:
                 end += 1
             word = text[position:end]
             kind = "field" if letter == "." and len(word) > 1 else "dot" if letter == "." else "word"
-            tokens.append(("variable" if letter == "$" else kind, word[1:] if kind == "field" else word))
+            if kind == "field":
+                tokens.append((kind, (word[1:], position)))
+            elif kind == "word" and word not in _KEYWORDS:
+                tokens.append(("name", (word, position)))
+            else:
+                tokens.append(("variable" if letter == "$" else kind, word))
             position = end
         elif letter.isdigit() or letter in "+-":
             value, position = _number(text, position)
@@ -144,7 +153,7 @@ def _lex_action(text: str, position: int) -> tuple[list[tuple[str, Any]], int]:
 
 def _quoted(text: str, position: int) -> tuple[str, int]:
     quote = text[position]
-    result = []
+    result: list[str] = []
     position += 1
     while position < len(text):
         letter = text[position]
@@ -314,15 +323,16 @@ class _Pipe:
             node = ("dot",)
         elif kind == "variable":
             node = ("variable", value)
-        elif kind == "word":
-            if value in ("true", "false"):
-                node = ("value", value == "true")
-            elif value == "nil":
+        elif kind == "name":
+            word, position = value
+            if word in ("true", "false"):
+                node = ("value", word == "true")
+            elif word == "nil":
                 node = ("value", None)
-            elif value in template_functions.FUNCTIONS or value in ("and", "or"):
-                node = ("function", value)
+            elif word in template_functions.FUNCTIONS or word in ("and", "or"):
+                node = ("function", word, position)
             else:
-                raise TemplateError(f"function {template_functions.quoted(value)} not defined")
+                raise TemplateError(f"function {template_functions.quoted(word)} not defined")
         elif kind == "field":
             node = ("field", ("dot",), [value])
         elif kind == "(":
@@ -444,21 +454,23 @@ class _Run:
             arguments.append(last)
         if first[0] == "function":
             function = template_functions.FUNCTIONS[first[1]]
-            return self._call(first[1], function, arguments)
-        value = self._operand(first, dot, has_arguments=bool(arguments))
+            return self._call(first[1], function, arguments, command)
+        value = self._operand(first, dot)
         if callable(value):
-            return self._call(str(first[-1]), value, arguments)
+            return self._call(_shown(first), value, arguments, command)
         if arguments:
             raise TemplateError(f"can't give argument to non-function {_shown(first)}")
         return value
 
-    def _call(self, name: str, function: Callable[..., Any], arguments: list[Any]) -> Any:
+    def _call(self, name: str, function: Callable[..., Any], arguments: list[Any], command: list[Any]) -> Any:
         try:
             return function(*arguments)
-        except (TypeError, ValueError, IndexError, KeyError) as error:
-            raise TemplateError(f"error calling {name}: {error}") from None
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+            shown = " ".join(_shown(operand) for operand in command)
+            place = command[0][2] if command[0][0] == "function" else -1
+            raise TemplateError(f'executing "" at <{shown}>: error calling {name}: {error}', place) from None
 
-    def _operand(self, node: Any, dot: Any, *, has_arguments: bool = False) -> Any:
+    def _operand(self, node: Any, dot: Any) -> Any:
         kind = node[0]
         if kind == "value":
             return node[1]
@@ -470,41 +482,42 @@ class _Run:
                     return scope[node[1]]
             raise TemplateError(f"undefined variable {template_functions.quoted(node[1])}")
         if kind == "function":
-            return self._call(node[1], template_functions.FUNCTIONS[node[1]], [])
+            return self._call(node[1], template_functions.FUNCTIONS[node[1]], [], [node])
         if kind == "pipe":
             return self._pipe(node, dot)
         value = self._operand(node[1], dot)
-        for name in node[2]:
-            value = self._field(value, name, node)
-        return value() if callable(value) and not has_arguments and node[2][-1] != "Label" else value
+        for name, position in node[2]:
+            value = self._field(value, name, node, position)
+        return value
 
-    def _field(self, value: Any, name: str, node: Any) -> Any:
+    def _field(self, value: Any, name: str, node: Any, position: int) -> Any:
         if isinstance(value, dict):
             if name in value:
                 return value[name]
             if name in self._missing:
                 return self._missing[name]
-            raise TemplateError(
-                f'executing "" at <{_shown(node)}>: map has no entry for key {template_functions.quoted(name)}'
-            )
-        if hasattr(value, "field"):
+            problem = f"map has no entry for key {template_functions.quoted(name)}"
+        elif hasattr(value, "field"):
             try:
                 return value.field(name)
             except KeyError:
-                raise TemplateError(
-                    f'executing "" at <{_shown(node)}>: can\'t evaluate field {name} in this type'
-                ) from None
-        if value is None:
-            raise TemplateError(
-                f'executing "" at <{_shown(node)}>: nil pointer evaluating interface {{}}.{name}'
-            )
-        raise TemplateError(
-            f'executing "" at <{_shown(node)}>: can\'t evaluate field {name} in type {template_functions.type_of(value)}'
-        )
+                problem = f"can't evaluate field {name} in this type"
+        elif value is None:
+            problem = f"nil pointer evaluating interface {{}}.{name}"
+        else:
+            problem = f"can't evaluate field {name} in type {template_functions.type_of(value)}"
+        raise TemplateError(f'executing "" at <{_shown(node)}>: {problem}', position)
 
 
 def _shown(node: Any) -> str:
-    if node[0] == "field":
+    """An operand as it is written, for messages."""
+    kind = node[0]
+    if kind == "field":
         front = node[1][1] if node[1][0] == "variable" else ""
-        return front + "".join(f".{name}" for name in node[2])
-    return str(node[-1])
+        return front + "".join(f".{name}" for name, _ in node[2])
+    if kind == "value":
+        value = node[1]
+        return (
+            template_functions.quoted(value) if isinstance(value, str) else template_functions.text_of(value)
+        )
+    return {"dot": ".", "pipe": "(…)"}.get(kind) or str(node[1])

@@ -206,7 +206,7 @@ def _basic(value: Any) -> str:
 
 def _json(value: Any) -> str:
     plain = getattr(value, "plain", None)
-    return jsontext.dumps(plain() if plain else value)
+    return jsontext.dumps_for_html(plain()) if plain else jsontext.dumps(value)
 
 
 def _join(values: Any, separator: str) -> str:

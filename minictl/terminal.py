@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from minictl.flags import Options
+
 DEFAULT_DETACH_KEYS = b"\x10\x11"  # ctrl-p,ctrl-q
 
 
@@ -30,7 +32,9 @@ def size(fd: int = 1) -> tuple[int, int]:
 
 
 class RawMode:
-    """Raw mode of the terminal `fd` from `enter` to `leave`; `leave` may be called at any time, any number of times."""
+    """Raw mode of the terminal `fd` from `enter` to `leave`; `leave` may be called at any time, any number of
+    times.
+    """
 
     __slots__ = ("_fd", "_saved")
 
@@ -69,7 +73,9 @@ class RawMode:
 
 
 class DetachKeys:
-    """Finds the detach sequence in what the user types; what may be its beginning is held back until it is not."""
+    """Finds the detach sequence in what the user types; what may be its beginning is held back until it is
+    not.
+    """
 
     __slots__ = ("_held", "_keys")
 
@@ -111,3 +117,12 @@ def parse_detach_keys(text: str) -> bytes:
         else:
             raise Failure(f"invalid detach keys ({text}): Unknown character: '{key}'")
     return bytes(keys)
+
+
+def detach_keys(options: Options, tty: bool) -> str:
+    """--detach-keys, else config.json's detachKeys; they matter with a terminal only."""
+    if options["detach-keys"] or not tty:
+        return str(options["detach-keys"])
+    from minictl import config
+
+    return str(config.load().get("detachKeys", ""))

@@ -162,7 +162,9 @@ def _fraction(value: int, unit: int) -> str:
 
 
 def parse_time(text: str) -> float:
-    """Seconds since 1970 of an RFC 3339 time ("2024-05-01T10:00:00.123456789Z"), nanoseconds rounded by float."""
+    """Seconds since 1970 of an RFC 3339 time ("2024-05-01T10:00:00.123456789Z"), nanoseconds rounded by
+    float.
+    """
     seconds, nanoseconds = parse_time_ns(text)
     return seconds + nanoseconds / 1e9
 
@@ -193,7 +195,9 @@ def parse_time_ns(text: str) -> tuple[int, int]:
 
 
 def _days(year: int, month: int, day: int) -> int:
-    """Days from 1970-01-01 in the Gregorian calendar, which time.mktime and datetime need imports or zones for."""
+    """Days from 1970-01-01 in the Gregorian calendar, which time.mktime and datetime need imports or zones
+    for.
+    """
     year -= month <= 2
     era = year // 400
     of_era = year - era * 400

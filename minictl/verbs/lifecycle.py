@@ -12,13 +12,21 @@ if TYPE_CHECKING:
 
 
 def each(
-    engine: Engine, method: str, verb: str, names: list[str], query: dict[str, Any] | None = None
+    engine: Engine,
+    method: str,
+    verb: str,
+    names: list[str],
+    query: dict[str, Any] | None = None,
+    *,
+    forgiving: bool = False,
 ) -> int:
-    """Asks for `verb` of every container at once, prints the name of each that has done it, complains of the rest.
+    """Asks for `verb` of every container at once, prints the name of each that has done it.
 
-    Raises Failure with all complaints together, status 1, as the docker CLI does.
+    Raises Failure with all complaints together, status 1, as the docker CLI does; with `forgiving` it is
+    status 0 when all that is wrong is that they don't exist.
     """
     problems = []
+    missing = 0
     sent = []
     for name in names:
         path = f"/containers/{segment(name.strip())}{verb}"
@@ -26,7 +34,7 @@ def each(
     for name, path, connection in sent:
         try:
             try:
-                response = engine.receive(connection)
+                response = engine.receive(connection, method)
             except ApiError as error:
                 if not engine.accepts_older(error):
                     raise
@@ -36,8 +44,9 @@ def each(
             print(name)
         except (ApiError, ConnectError) as error:
             problems.append(error.message)
+            missing += isinstance(error, ApiError) and error.http_status == 404
     if problems:
-        raise Failure("\n".join(problems))
+        raise Failure("\n".join(problems), 0 if forgiving and missing == len(problems) else 1)
     return 0
 
 
@@ -57,7 +66,8 @@ def remove(options: Options, arguments: list[str], engine: Engine) -> int:
     query = {
         name: True for name, flag in (("force", "force"), ("v", "volumes"), ("link", "link")) if options[flag]
     }
-    return each(engine, "DELETE", "", [name.strip("/") for name in arguments], query)
+    names = [name.strip("/") for name in arguments]
+    return each(engine, "DELETE", "", names, query, forgiving=options["force"])
 
 
 def pause(options: Options, arguments: list[str], engine: Engine) -> int:

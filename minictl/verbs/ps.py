@@ -36,7 +36,7 @@ DEFAULT = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
 def ps(options: Options, arguments: list[str], engine: Engine) -> int:
     template = options["format"] or ("" if options["quiet"] else table.config_format("psFormat"))
-    size = options["size"] or ".Size" in template
+    size = options["size"] or ".Size" in template or "{{json .}}" in template
     limit = 1 if options["latest"] else options["last"]
     query = {
         "all": True if options["all"] else None,
@@ -49,7 +49,7 @@ def ps(options: Options, arguments: list[str], engine: Engine) -> int:
     if options["quiet"] and not options["format"]:
         table.write("".join(f"{fields['ID'](container)}\n" for container in containers))
         return 0
-    table.show(containers, fields, HEADERS, (*DEFAULT, "Size") if size else DEFAULT, template)
+    table.show(containers, fields, HEADERS, (*DEFAULT, "Size") if options["size"] else DEFAULT, template)
     return 0
 
 

@@ -11,6 +11,7 @@ from minictl.create_flags import CREATE_FLAGS, RENAMED
 from minictl.engine import Engine
 from minictl.errors import ApiError, ConnectError, Failure, UsageError
 from minictl.flags import Command, Options
+from minictl.terminal import detach_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _run(options: Options, arguments: list[str], engine: Engine) -> int:
     try:
         link.open(
             **streams,
-            detach_keys=_detach_keys(options),
+            detach_keys=detach_keys(options, tty),
             wait_for="removed" if options["rm"] else "next-exit",
         )
         try:
@@ -127,14 +128,6 @@ def _pull(options: Options, image: str, engine: Engine) -> None:
     from minictl import pulling
 
     pulling.pull(engine, image, platform=options["platform"], quiet=options["quiet"], out_fd=2)
-
-
-def _detach_keys(options: Options) -> str:
-    if options["detach-keys"] or not options["tty"]:
-        return str(options["detach-keys"])
-    from minictl import config
-
-    return config.load().get("detachKeys", "")
 
 
 def _start_status(message: str) -> int:
