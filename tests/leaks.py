@@ -65,8 +65,10 @@ class Machine:
         cgroup_parent: str | None = None,
         daemon_pid: int | None = None,
     ) -> Snapshot:
-        """Take the picture. ``cgroup_parent`` as in ``--cgroup-parent``; without ``daemon_pid`` (or when that
-        process has gone) its descriptors and children are left out.
+        """Take the picture. ``cgroup_parent`` as in ``--cgroup-parent``: give each daemon under test its
+        own, the default one is shared by all daemons in one cgroup, and their containers cannot be told
+        apart there. Without ``daemon_pid`` (or when that process has gone) its descriptors and children are
+        left out.
         """
         scope = Scope(os.path.realpath(data_root), os.path.realpath(exec_root), cgroup_parent, daemon_pid)
         groups = list(_cgroups(scope))

@@ -99,6 +99,6 @@ def test_leaks_are_found(
 
 def test_what_was_there_before_and_goes_is_no_leak(tmp_path: Path) -> None:
     (tmp_path / "old").touch()
-    before = Machine.snapshot(tmp_path, tmp_path / "exec")
+    before = Machine.snapshot(tmp_path, tmp_path / "exec", PARENT)
     (tmp_path / "old").unlink()
-    assert before.difference(Machine.snapshot(tmp_path, tmp_path / "exec")) == []
+    assert before.difference(Machine.snapshot(tmp_path, tmp_path / "exec", PARENT)) == []
