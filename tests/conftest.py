@@ -127,26 +127,30 @@ def pull(wire: Wire, name: str) -> None:
     assert not errors, errors
 
 
+def run_once(wire: Wire, image: str) -> None:
+    """One container's life, so that what a daemon makes once and keeps is there before a leak check looks."""
+    body = {"Image": image, "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}}
+    container = wire.post("/containers/create", body).json["Id"]
+    assert wire.post(f"/containers/{container}/start").status == 204
+    assert wire.post(f"/containers/{container}/wait").status == 200
+    assert wire("DELETE", f"/containers/{container}").status == 204
+
+
 @pytest.fixture(scope="session")
 def busybox(registry: Registry, wire: Wire) -> str:
-    """The busybox image's name; it is there."""
+    """The busybox image's name; it and its variants are there."""
     name = f"{registry.address}/busybox:latest"
     pull(wire, name)
+    for other in images.VARIANTS:
+        pull(wire, f"{registry.address}/busybox-{other}:latest")
+    run_once(wire, name)
     return name
 
 
 @pytest.fixture(scope="session")
-def variant(registry: Registry, wire: Wire, busybox: str) -> Callable[[str], str]:
-    """Name of a variant of the busybox image (tests.images.busybox_variants), pulled when it is first asked for."""
-    pulled: dict[str, str] = {}
-
-    def ensure(name: str) -> str:
-        if name not in pulled:
-            pulled[name] = f"{registry.address}/busybox-{name}:latest"
-            pull(wire, pulled[name])
-        return pulled[name]
-
-    return ensure
+def variant(registry: Registry, busybox: str) -> Callable[[str], str]:
+    """Name of a variant of the busybox image (tests.images.busybox_variants)."""
+    return lambda name: f"{registry.address}/busybox-{name}:latest"
 
 
 def make_cli(name: str, engine: Engine, config: Path) -> Cli:

@@ -37,6 +37,7 @@ class Engine:
         self.pidfile = root / "engine.pid"
         self.log = root / "log"
         self.extra = list(extra)
+        self.cgroup_parent = root.name  # relative: below the daemon's own cgroup
         self.process: subprocess.Popen[bytes] | None = None
         root.mkdir(parents=True, exist_ok=True)
 
@@ -139,7 +140,10 @@ class Engine:
 
 
 class Minid(Engine):
-    """minid from this work tree, run by the interpreter that runs the tests."""
+    """minid from this work tree, run by the interpreter that runs the tests.
+
+    Its containers' cgroup is below its own, as it is by default, with a name that no other daemon has.
+    """
 
     kind = "minid"
 
@@ -147,7 +151,8 @@ class Minid(Engine):
         return [
             *(sys.executable, "-m", "minid.cli"),
             *("--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
-            *("-H", self.host, "--pidfile", str(self.pidfile), "--bridge", "none"),
+            *("-H", self.host, "--pidfile", str(self.pidfile)),
+            *(() if "--cgroup-parent" in self.extra else ("--cgroup-parent", self.cgroup_parent)),
             *self.extra,
         ]
 

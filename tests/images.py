@@ -230,6 +230,9 @@ def busybox() -> Image:
     )
 
 
+VARIANTS = ("user", "entrypoint", "volume", "stopsignal", "labelled", "workdir", "numeric-user", "empty")
+
+
 def busybox_variants(base: Image) -> dict[str, Image]:
     """One image for every thing that a config may preset, all on the layers of ``base``."""
     return {

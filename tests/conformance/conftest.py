@@ -1,28 +1,33 @@
-"""Conformance tests share one daemon, so each leaves it without containers and volumes."""
+"""Conformance tests share one daemon, so each leaves it without containers and volumes, and as it was before."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
 
+from tests.engine import Engine
+from tests.leaks import Machine
+from tests.tidiness import remove_everything
 from tests.wire import Wire
 
 
-def remove_everything(wire: Wire) -> None:
-    """All containers and volumes; images stay."""
-    for container in wire.get("/containers/json", all="1"):
-        response = wire("DELETE", f"/containers/{container['Id']}", query={"force": "1", "v": "1"})
-        if response.status == 409:  # --rm: it is being removed already; wait for that
-            response = wire("POST", f"/containers/{container['Id']}/wait", query={"condition": "removed"})
-        assert response.status in (200, 204, 404), response.body
-    for volume in wire.get("/volumes")["Volumes"] or []:
-        response = wire("DELETE", f"/volumes/{volume['Name']}", query={"force": "1"})
-        assert response.status in (204, 404), response.body
-
-
 @pytest.fixture(autouse=True)
-def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
-    uses_engine = "wire" in request.fixturenames or "engine" in request.fixturenames
-    wire: Wire | None = request.getfixturevalue("wire") if uses_engine else None
+def tidy(request: pytest.FixtureRequest, engine_kind: str) -> Iterator[None]:
+    """After the test no container and no volume is left, and (minid) nothing at all that was not there before it."""
+    if not {"wire", "engine"} & set(request.fixturenames):
+        yield
+        return
+    if shutil.which("docker-registry"):
+        request.getfixturevalue("busybox")
+    wire: Wire = request.getfixturevalue("wire")
+    engine: Engine = request.getfixturevalue("engine")
+    assert engine.running, f"the daemon has ended:\n{engine.log_tail()}"
+    before = None
+    if engine_kind == "minid":
+        before = Machine.snapshot(engine.data_root, engine.exec_root, engine.cgroup_parent, engine.pid)
     yield
-    if wire is not None:
-        remove_everything(wire)
+    assert engine.running, f"the daemon ended in this test:\n{engine.log_tail()}"
+    remove_everything(wire)
+    if before is not None:
+        leaks = Machine.leaks(before)
+        assert not leaks, "left behind:\n" + "\n".join(leaks)

@@ -1,7 +1,7 @@
 """The Engine API's published definitions as a judge: does this answer have the shape it promises?
 
-The definitions are Swagger 2; each response's schema becomes a JSON schema in which a field that is not defined is an
-error (a misspelt name would otherwise pass) and ``null`` is only right where the definitions, or dockerd itself, say so.
+The definitions are Swagger 2; each response's schema becomes a JSON schema in which a field that is not defined is
+an error (a misspelt name would otherwise pass) and ``null`` is only right where the definitions, or dockerd, say so.
 """
 
 import copy

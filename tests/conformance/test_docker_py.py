@@ -85,6 +85,7 @@ def test_exec_socket_and_attach_socket(dockerpy: DockerClient, busybox: str) -> 
     raw.settimeout(20)
     raw.sendall(b"word\n")
     assert read_exactly(raw, 17) == b"\x01\0\0\0\0\0\0\x09got word\n"
+    assert raw.recv(1) == b""
     answer.close()
     raw.close()
     assert dockerpy.api.exec_inspect(exec_id)["ExitCode"] == 0
