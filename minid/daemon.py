@@ -38,8 +38,7 @@ from minid.volumes.service import Volumes
 # imported by the forkserver of jobs before it forks anything: jobs may import nothing later
 PRELOAD = (
     "minid.images.layers",
-    "minid.images.layers.merge",
-    "minid.images.layers.probe",
+    "minid.volumes.copyup",
 )
 
 log = logging.getLogger(__name__)

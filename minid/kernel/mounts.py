@@ -89,7 +89,8 @@ def set_propagation(target: str, flags: int) -> None:
 def overlay(lower: Sequence[str], upper: str, work: str, target: str) -> None:
     """Mount an overlay; ``lower`` topmost first. fsconfig(2) takes the layers one by one (Linux 6.5), so
     their number
-    is not limited by the page that mount(2) has for its options; older kernels get mount(2)."""
+    is not limited by the page that mount(2) has for its options; older kernels get mount(2). Read-only
+    without ``upper``."""
     try:
         _overlay_by_fsconfig(lower, upper, work, target)
         return
@@ -97,7 +98,7 @@ def overlay(lower: Sequence[str], upper: str, work: str, target: str) -> None:
         if error.errno not in (errno.ENOSYS, errno.EINVAL):
             raise
     escaped = ":".join(path.replace(":", "\\:") for path in lower)
-    options = f"lowerdir={escaped},upperdir={upper},workdir={work}"
+    options = f"lowerdir={escaped}" + (f",upperdir={upper},workdir={work}" if upper else "")
     if len(os.fsencode(options)) >= os.sysconf("SC_PAGE_SIZE"):
         raise OSError(
             errno.E2BIG,

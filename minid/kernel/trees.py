@@ -16,6 +16,31 @@ OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_XATTR = (errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
+def tree_size(directory: int) -> int:
+    """The bytes of all files below, each inode once; directories themselves don't count."""
+    return _tree_size(directory, set())
+
+
+def _tree_size(directory: int, seen: set[tuple[int, int]]) -> int:
+    total = 0
+    with os.scandir(directory) as entries:
+        inner = []
+        for entry in entries:
+            info = entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(info.st_mode):
+                inner.append(entry.name)
+            elif info.st_nlink == 1 or (info.st_dev, info.st_ino) not in seen:
+                seen.add((info.st_dev, info.st_ino))
+                total += info.st_size
+    for name in inner:
+        fd = os.open(name, OPEN_DIR, dir_fd=directory)
+        try:
+            total += _tree_size(fd, seen)
+        finally:
+            os.close(fd)
+    return total
+
+
 class TreeError(OSError):
     """What went wrong with the file ``filename``, a path inside the tree."""
 

@@ -21,7 +21,7 @@ import zstandard
 from minid.errors import Failed, InvalidParameter, NotFound, Unsupported
 from minid.images.snapshots import Snapshots
 from minid.layout import Layout
-from minid.shim.client import Forkserver
+from minid.shim.client import Jobs
 from tests import tars
 from tests.tars import Tar
 
@@ -70,15 +70,15 @@ def layout(driver: str, request: pytest.FixtureRequest, privileged: None) -> Ite
 
 
 @pytest.fixture(scope="module")
-def forkserver(privileged: None) -> Iterator[Forkserver]:
-    forkserver = Forkserver(PRELOAD)
-    yield forkserver
-    forkserver.close()
+def jobs(privileged: None) -> Iterator[Jobs]:
+    jobs = Jobs(PRELOAD)
+    yield jobs
+    jobs.close()
 
 
 @pytest.fixture
-async def snapshots(layout: Layout, driver: str, forkserver: Forkserver) -> AsyncIterator[Snapshots]:
-    snapshots = Snapshots(layout, driver, forkserver)
+async def snapshots(layout: Layout, driver: str, jobs: Jobs) -> AsyncIterator[Snapshots]:
+    snapshots = Snapshots(layout, driver, jobs)
     await snapshots.start()
     yield snapshots
     await snapshots.close()
@@ -100,7 +100,7 @@ def gnu_tar(*arguments: str) -> bytes:
 
 
 async def look(
-    forkserver: Forkserver,
+    jobs: Jobs,
     snapshots: Snapshots,
     layers: Sequence[str],
     container: str = "c" * 64,
@@ -111,7 +111,7 @@ async def look(
     assert rootfs == snapshots.rootfs(container, layers)
     answer = os.memfd_create("tree")
     try:
-        await forkserver.call(
+        await jobs.call(
             "tests.system.rootfs_jobs:describe_job",
             {"rootfs": dataclasses.asdict(rootfs), **request},
             [answer],
@@ -154,9 +154,9 @@ UPPER = (
 )
 
 
-async def test_layers_stack(snapshots: Snapshots, forkserver: Forkserver) -> None:
+async def test_layers_stack(snapshots: Snapshots, jobs: Jobs) -> None:
     layers = [await add(snapshots, BASE), await add(snapshots, UPPER, compress=gzip.compress)]
-    tree = await look(forkserver, snapshots, layers)
+    tree = await look(jobs, snapshots, layers)
     assert sorted(tree) == [
         "",
         "etc",
@@ -179,7 +179,7 @@ async def test_layers_stack(snapshots: Snapshots, forkserver: Forkserver) -> Non
     assert tree["etc/passwd"]["mtime_ns"] == tars.MTIME * 10**9
 
 
-async def test_every_kind_of_entry_survives(snapshots: Snapshots, forkserver: Forkserver) -> None:
+async def test_every_kind_of_entry_survives(snapshots: Snapshots, jobs: Jobs) -> None:
     capability = bytes.fromhex("0100000200040000000000000000000000000000")
     odd = os.fsdecode(b"na\xefve \xff")
     data = (
@@ -202,7 +202,7 @@ async def test_every_kind_of_entry_survives(snapshots: Snapshots, forkserver: Fo
         .data
     )
     layer = await add(snapshots, data, compress=zstandard.compress)
-    tree = await look(forkserver, snapshots, [layer])
+    tree = await look(jobs, snapshots, [layer])
     modes = {name: (info["mode"], info["uid"], info["gid"]) for name, info in tree.items()}
     assert modes["d"] == (stat.S_IFDIR | 0o2750, 7, 8)
     assert modes["d/setuid"] == (stat.S_IFREG | 0o6755, 1, 2)
@@ -225,7 +225,7 @@ async def test_every_kind_of_entry_survives(snapshots: Snapshots, forkserver: Fo
     )
 
 
-async def test_sparse_files_stay_sparse(snapshots: Snapshots, forkserver: Forkserver, tmp_path: Path) -> None:
+async def test_sparse_files_stay_sparse(snapshots: Snapshots, jobs: Jobs, tmp_path: Path) -> None:
     size = 64 << 20
     with open(tmp_path / "holes", "wb") as file:
         file.write(b"start")
@@ -236,43 +236,41 @@ async def test_sparse_files_stay_sparse(snapshots: Snapshots, forkserver: Forkse
         ["--format=gnu"],
         *(["--format=posix", f"--sparse-version={v}"] for v in ("0.0", "0.1", "1.0")),
     ):
-        archive = subprocess.run(
-            ["tar", "-C", str(tmp_path), "--sparse", *arguments, "-cf", "-", "holes"],
-            check=True,
-            capture_output=True,
-        ).stdout
+        archive = await asyncio.to_thread(
+            gnu_tar, "-C", str(tmp_path), "--sparse", *arguments, "-cf", "-", "holes"
+        )
         assert len(archive) < 1 << 20
         layer = await add(snapshots, archive)
         assert snapshots.get(layer).size_bytes == size
-        tree = await look(forkserver, snapshots, [layer], data_limit=0)
+        tree = await look(jobs, snapshots, [layer], data_limit=0)
         holes = tree["holes"]
         assert (holes["size"], holes["blocks"] * 512 < 1 << 20) == (size, True), arguments
         assert holes["sha256"] == hashlib.sha256((tmp_path / "holes").read_bytes()).hexdigest(), arguments
         await snapshots.remove_rootfs("c" * 64)
 
 
-async def test_containers_share_layers_but_not_changes(snapshots: Snapshots, forkserver: Forkserver) -> None:
+async def test_containers_share_layers_but_not_changes(snapshots: Snapshots, jobs: Jobs) -> None:
     layers = [await add(snapshots, BASE)]
-    mine = await look(forkserver, snapshots, layers, "a" * 64, write={"etc/passwd": "changed"})
-    theirs = await look(forkserver, snapshots, layers, "b" * 64)
+    mine = await look(jobs, snapshots, layers, "a" * 64, write={"etc/passwd": "changed"})
+    theirs = await look(jobs, snapshots, layers, "b" * 64)
     assert mine["etc/passwd"]["data"] == b"changed".hex()
     assert theirs["etc/passwd"]["data"].startswith(b"root:x".hex())
 
 
-async def test_an_image_without_layers(snapshots: Snapshots, forkserver: Forkserver) -> None:
-    tree = await look(forkserver, snapshots, [], write={"x": "y"})
+async def test_an_image_without_layers(snapshots: Snapshots, jobs: Jobs) -> None:
+    tree = await look(jobs, snapshots, [], write={"x": "y"})
     assert sorted(tree) == ["", "x"]
     assert tree[""]["mode"] == stat.S_IFDIR | 0o755
 
 
-async def test_changes_and_sizes(snapshots: Snapshots, forkserver: Forkserver) -> None:
+async def test_changes_and_sizes(snapshots: Snapshots, jobs: Jobs) -> None:
     layers = [await add(snapshots, BASE), await add(snapshots, UPPER)]
     container = "c" * 64
-    await look(forkserver, snapshots, layers, container)
+    await look(jobs, snapshots, layers, container)
     assert await snapshots.changes(container, layers) == []
     image = snapshots.get(layers[0]).size_bytes + snapshots.get(layers[1]).size_bytes
     assert await snapshots.sizes(container, layers) == (0, image)
-    await forkserver.call(
+    await jobs.call(
         "tests.system.rootfs_jobs:describe_job",
         {
             "rootfs": dataclasses.asdict(snapshots.rootfs(container, layers)),
@@ -340,9 +338,9 @@ async def test_two_pulls_of_one_layer(snapshots: Snapshots, layout: Layout, driv
     assert os.listdir(layout.snapshots / driver / "aside") == []
 
 
-async def test_removing(snapshots: Snapshots, layout: Layout, driver: str, forkserver: Forkserver) -> None:
+async def test_removing(snapshots: Snapshots, layout: Layout, driver: str, jobs: Jobs) -> None:
     layers = [await add(snapshots, BASE), await add(snapshots, UPPER)]
-    await look(forkserver, snapshots, layers)
+    await look(jobs, snapshots, layers)
     for _ in range(2):
         await snapshots.remove_rootfs("c" * 64)
     assert os.listdir(layout.container("c" * 64)) == []
@@ -364,12 +362,12 @@ async def test_removing(snapshots: Snapshots, layout: Layout, driver: str, forks
 
 
 async def test_start_removes_what_was_left_aside(
-    snapshots: Snapshots, layout: Layout, driver: str, forkserver: Forkserver
+    snapshots: Snapshots, layout: Layout, driver: str, jobs: Jobs
 ) -> None:
     layer = await add(snapshots, BASE)
     left = layout.snapshots / driver / "aside/0123"
     (left / "fs/a/b").mkdir(parents=True)
-    again = Snapshots(layout, None, forkserver)
+    again = Snapshots(layout, None, jobs)
     await again.start()
     assert not left.exists()
     assert again.driver_name == driver, "the driver that has layers here is the one to go on with"
@@ -377,32 +375,32 @@ async def test_start_removes_what_was_left_aside(
     assert again.get(layer).size_bytes == snapshots.get(layer).size_bytes
 
 
-async def test_host_mounts_stay_as_they_are(snapshots: Snapshots, forkserver: Forkserver) -> None:
+async def test_host_mounts_stay_as_they_are(snapshots: Snapshots, jobs: Jobs) -> None:
     before = Path("/proc/self/mounts").read_text()
-    await look(forkserver, snapshots, [await add(snapshots, BASE)])
+    await look(jobs, snapshots, [await add(snapshots, BASE)])
     assert Path("/proc/self/mounts").read_text() == before
 
 
 @pytest.mark.parametrize("driver", ["overlay2"])
 class TestChoice:
-    async def test_a_name_that_nobody_knows(self, layout: Layout, forkserver: Forkserver) -> None:
+    async def test_a_name_that_nobody_knows(self, layout: Layout, jobs: Jobs) -> None:
         with pytest.raises(InvalidParameter, match="aufs is unknown: use one of overlay2, btrfs, vfs"):
-            Snapshots(layout, "aufs", forkserver)
+            Snapshots(layout, "aufs", jobs)
 
-    async def test_a_driver_that_does_not_work_here(self, layout: Layout, forkserver: Forkserver) -> None:
+    async def test_a_driver_that_does_not_work_here(self, layout: Layout, jobs: Jobs) -> None:
         with pytest.raises(Unsupported, match="btrfs: the data root is not on a btrfs"):
-            await Snapshots(layout, "btrfs", forkserver).start()
+            await Snapshots(layout, "btrfs", jobs).start()
 
-    async def test_the_first_that_works(self, layout: Layout, forkserver: Forkserver) -> None:
-        snapshots = Snapshots(layout, None, forkserver)
+    async def test_the_first_that_works(self, layout: Layout, jobs: Jobs) -> None:
+        snapshots = Snapshots(layout, None, jobs)
         await snapshots.start()
         assert snapshots.driver_name == "overlay2"
 
-    async def test_many_layers(self, layout: Layout, forkserver: Forkserver) -> None:
-        snapshots = Snapshots(layout, "overlay2", forkserver)
+    async def test_many_layers(self, layout: Layout, jobs: Jobs) -> None:
+        snapshots = Snapshots(layout, "overlay2", jobs)
         await snapshots.start()
         layers = [await add(snapshots, Tar().file(f"f{number}", b"x").data) for number in range(60)]
-        tree = await look(forkserver, snapshots, layers)
+        tree = await look(jobs, snapshots, layers)
         assert len(tree) == 61
         rootfs = snapshots.rootfs("c" * 64, layers)
         assert max(map(len, rootfs.lower)) < len(str(layout.snapshots)) + 12, "short enough for mount(2)"

@@ -10,7 +10,7 @@ import os
 import stat
 from typing import Any
 
-from minid.kernel.trees import OPEN_DIR
+from minid.kernel.trees import OPEN_DIR, tree_size
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
 _OPAQUE = "trusted.overlay.opaque"
@@ -49,31 +49,6 @@ def changes_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         with open(fds[0], "w", closefd=False) as file:
             file.write(text)
     return {"size_bytes": size_bytes}
-
-
-def tree_size(directory: int) -> int:
-    """The bytes of all files below, each inode once; directories themselves don't count."""
-    return _tree_size(directory, set())
-
-
-def _tree_size(directory: int, seen: set[tuple[int, int]]) -> int:
-    total = 0
-    with os.scandir(directory) as entries:
-        inner = []
-        for entry in entries:
-            info = entry.stat(follow_symlinks=False)
-            if stat.S_ISDIR(info.st_mode):
-                inner.append(entry.name)
-            elif info.st_nlink == 1 or (info.st_dev, info.st_ino) not in seen:
-                seen.add((info.st_dev, info.st_ino))
-                total += info.st_size
-    for name in inner:
-        fd = os.open(name, OPEN_DIR, dir_fd=directory)
-        try:
-            total += _tree_size(fd, seen)
-        finally:
-            os.close(fd)
-    return total
 
 
 def _shown(path: str) -> str:

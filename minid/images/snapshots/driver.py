@@ -19,7 +19,7 @@ from minid.images.rootfs import Rootfs
 
 
 class Jobs(Protocol):
-    """Runs a function in a forked process (``minid.shim.client.Forkserver``)."""
+    """Runs a function in a forked process (``minid.shim.client.Jobs``)."""
 
     def call(
         self, target: str, request: Mapping[str, Any], fds: Sequence[int] = ()

@@ -6,6 +6,7 @@
 <container>/rw/, <container>/work/       upper and work directory
 """
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -66,11 +67,12 @@ class Overlay:
 
     async def remove_rootfs(self, directory: Path) -> None:
         paths = [str(directory / name) for name in ("rw", "work") if (directory / name).exists()]
-        if _is_small(directory / "rw"):  # the usual case of a short run: quicker than any process
+        if _is_small(directory / "rw"):  # the usual case of a short run: quicker than any thread
             for path in paths:
                 remove_tree(path)
-        elif paths:
-            await self._jobs.call("minid.images.layers:remove_job", {"paths": paths})
+        else:
+            for path in paths:
+                await asyncio.to_thread(remove_tree, path)
 
     async def remove_layer(self, layer: Path, aside: Path) -> None:
         self._short.pop(layer, None)

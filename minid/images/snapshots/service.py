@@ -45,12 +45,12 @@ class Snapshots:
     ``start`` first.
     """
 
-    def __init__(self, layout: Layout, driver: str | None, forkserver: Jobs) -> None:
+    def __init__(self, layout: Layout, driver: str | None, jobs: Jobs) -> None:
         if driver is not None and driver not in DRIVERS:
             raise InvalidParameter(f"storage driver {driver} is unknown: use one of {', '.join(DRIVERS)}")
         self._layout = layout
         self._wanted = driver
-        self._jobs = forkserver
+        self._jobs = jobs
         self._chosen: Driver | None = None
         self._records: dict[Path, LayerRecord] = {}
         self._cleaning: set[asyncio.Task[None]] = set()
