@@ -12,7 +12,10 @@ HOST = Host(capabilities=frozenset(capabilities.ALL), cpus=frozenset((0, 1)), ho
 
 
 def make_container(
-    config: ContainerConfig | None = None, host_config: HostConfig | None = None, host: Host = HOST, **fields: Any
+    config: ContainerConfig | None = None,
+    host_config: HostConfig | None = None,
+    host: Host = HOST,
+    **fields: Any,
 ) -> Container:
     config = config or ContainerConfig()
     if not config.cmd and not config.entrypoint:
@@ -43,4 +46,3 @@ def make_container(
         "diff_ids": (),
     }
     return Container(**(values | fields))
-

@@ -14,9 +14,7 @@ def one(number: int, name: str, status: str = "running", **fields: object) -> Co
     config = fields.pop("config", ContainerConfig(labels={"app": name, "all": ""}, image=f"image{number}"))
     assert isinstance(config, ContainerConfig)
     state = fields.pop("state", State(status))
-    return make_container(
-        config, id=f"{number:x}" * 64, name=name, created_ns=number, state=state, **fields
-    )
+    return make_container(config, id=f"{number:x}" * 64, name=name, created_ns=number, state=state, **fields)
 
 
 CONTAINERS = [
@@ -28,7 +26,9 @@ CONTAINERS = [
 ]
 
 
-def names(wanted: ListFilter | None = None, lookups: Lookups | None = None, **filter_values: str) -> list[str]:
+def names(
+    wanted: ListFilter | None = None, lookups: Lookups | None = None, **filter_values: str
+) -> list[str]:
     if wanted is None:
         values = {key.replace("_", "-"): (value,) for key, value in filter_values.items()}
         wanted = ListFilter(all=True, filters=values)

@@ -119,7 +119,9 @@ def test_the_delay_doubles_to_a_minute_and_starts_again_after_a_good_run() -> No
         previous = restart.delay_ns
         delays.append(previous / SECOND)
     assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 60, 60]
-    assert decide(RestartPolicy("always"), previous_delay_ns=previous, ran_ns=10 * SECOND) == Restart(100_000_000)
+    assert decide(RestartPolicy("always"), previous_delay_ns=previous, ran_ns=10 * SECOND) == Restart(
+        100_000_000
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,11 @@ def test_the_delay_doubles_to_a_minute_and_starts_again_after_a_good_run() -> No
         (RestartPolicy("unless-stopped"), State("restarting", started_at_ns=1), True),
         (RestartPolicy("on-failure"), State("exited", started_at_ns=1, exit_code=1), True),
         (RestartPolicy("on-failure"), State("exited", started_at_ns=1), False),
-        (RestartPolicy("on-failure", 1), State("exited", started_at_ns=1, exit_code=1, restart_count=1), False),
+        (
+            RestartPolicy("on-failure", 1),
+            State("exited", started_at_ns=1, exit_code=1, restart_count=1),
+            False,
+        ),
     ],
 )
 def test_with_the_daemon(policy: RestartPolicy, state: State, starts: bool) -> None:

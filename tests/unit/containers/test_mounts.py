@@ -26,7 +26,12 @@ def refuse(host_config: HostConfig, config: ContainerConfig | None = None) -> st
         ("/s:/d", MountPoint("bind", "/s", "/d", propagation="rprivate"), True, False),
         ("/s/:/d/", MountPoint("bind", "/s", "/d", propagation="rprivate"), True, False),
         ("//s:/d/..//e", MountPoint("bind", "/s", "/e", propagation="rprivate"), True, False),
-        ("/s:/d:ro", MountPoint("bind", "/s", "/d", mode="ro", rw=False, propagation="rprivate"), True, False),
+        (
+            "/s:/d:ro",
+            MountPoint("bind", "/s", "/d", mode="ro", rw=False, propagation="rprivate"),
+            True,
+            False,
+        ),
         (
             "/s:/d:ro,Z,rslave",
             MountPoint("bind", "/s", "/d", mode="ro,Z,rslave", rw=False, propagation="rslave"),

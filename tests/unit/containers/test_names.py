@@ -13,7 +13,9 @@ def test_good_names(name: str) -> None:
     assert names.check(name) == name.removeprefix("/")
 
 
-@pytest.mark.parametrize("name", ["", "a", "/a", "a b", " ", "_a", "-a", ".a", "a/b", "//ab", "ab\n", "aé", "a:b"])
+@pytest.mark.parametrize(
+    "name", ["", "a", "/a", "a b", " ", "_a", "-a", ".a", "a/b", "//ab", "ab\n", "aé", "a:b"]
+)
 def test_bad_names(name: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
         names.check(name)

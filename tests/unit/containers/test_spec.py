@@ -25,7 +25,8 @@ from minid.containers.model import (
 from .conftest import HOST, ID, make_container
 
 SCHEMAS = Path(
-    os.environ.get("MINID_SPECS", Path(__file__).parents[3].parent / "shared" / "specs") / Path("runtime-schemas")
+    os.environ.get("MINID_SPECS", Path(__file__).parents[3].parent / "shared" / "specs")
+    / Path("runtime-schemas")
 )
 ETC = {f"/etc/{name}": f"/c/{name}" for name in ("resolv.conf", "hostname", "hosts")}
 DOCKER_CAPABILITIES = (
@@ -34,7 +35,9 @@ DOCKER_CAPABILITIES = (
 )
 
 
-def build(config: ContainerConfig | None = None, host_config: HostConfig | None = None, **options: Any) -> Any:
+def build(
+    config: ContainerConfig | None = None, host_config: HostConfig | None = None, **options: Any
+) -> Any:
     options = {"host": HOST, "rootfs_path": "rootfs", "etc_files": ETC, "cgroup_path": f"/{ID}"} | options
     return spec.build(make_container(config, host_config, options["host"]), **options)
 
@@ -107,7 +110,9 @@ def test_a_plain_container() -> None:
 
 
 def test_a_terminal() -> None:
-    config = ContainerConfig(tty=True, env=("FOO=1", "HOSTNAME=x", "NOEQUALS"), hostname="h", domainname="d.example")
+    config = ContainerConfig(
+        tty=True, env=("FOO=1", "HOSTNAME=x", "NOEQUALS"), hostname="h", domainname="d.example"
+    )
     built = build(config, HostConfig(console_size=(24, 80)))
     assert built["process"]["terminal"] is True
     assert built["process"]["consoleSize"] == {"height": 24, "width": 80}
@@ -206,7 +211,9 @@ def test_mounts_of_every_kind() -> None:
 
 
 def test_own_mounts_replace_the_default_ones() -> None:
-    built = build(host_config=HostConfig(binds=("/h:/dev", "/e:/etc/hosts:ro", "/h:/sys/fs/cgroup", "/b:/0/1", "/t:/0")))
+    built = build(
+        host_config=HostConfig(binds=("/h:/dev", "/e:/etc/hosts:ro", "/h:/sys/fs/cgroup", "/b:/0/1", "/t:/0"))
+    )
     assert [mount["destination"] for mount in built["mounts"]] == [
         "/proc",
         "/sys",
@@ -221,7 +228,9 @@ def test_own_mounts_replace_the_default_ones() -> None:
 
 
 def test_namespaces_of_the_host() -> None:
-    config = HostConfig(ipc_mode="host", pid_mode="host", uts_mode="host", cgroupns_mode="host", network_mode="host")
+    config = HostConfig(
+        ipc_mode="host", pid_mode="host", uts_mode="host", cgroupns_mode="host", network_mode="host"
+    )
     built = build(host_config=config)
     assert built["linux"]["namespaces"] == [{"type": "mount"}]
     assert built["linux"]["sysctl"] == {}
@@ -287,7 +296,8 @@ def test_limits() -> None:
 
 def test_devices() -> None:
     host_config = HostConfig(
-        devices=(Device("/dev/fuse", "/dev/fu", "r"),), device_cgroup_rules=("c 1:3 mr", "b *:* rwm", "c 7:* w")
+        devices=(Device("/dev/fuse", "/dev/fu", "r"),),
+        device_cgroup_rules=("c 1:3 mr", "b *:* rwm", "c 7:* w"),
     )
     built = build(host_config=host_config, nodes=(DeviceNode("/dev/fu", "c", 10, 229, 0o600, access="r"),))
     assert built["linux"]["devices"] == [
@@ -302,7 +312,10 @@ def test_devices() -> None:
 
 
 def test_shared_propagation_reaches_the_rootfs() -> None:
-    assert build(host_config=HostConfig(binds=("/h:/a:rshared", "/h:/b:slave")))["linux"]["rootfsPropagation"] == "shared"
+    assert (
+        build(host_config=HostConfig(binds=("/h:/a:rshared", "/h:/b:slave")))["linux"]["rootfsPropagation"]
+        == "shared"
+    )
     assert build(host_config=HostConfig(binds=("/h:/b:slave",)))["linux"]["rootfsPropagation"] == "rslave"
     assert "rootfsPropagation" not in build(host_config=HostConfig(binds=("/h:/b",)))["linux"]
 
@@ -320,7 +333,8 @@ def test_init_user_and_groups() -> None:
 
 def test_an_exec_has_the_containers_surroundings() -> None:
     container = make_container(
-        ContainerConfig(user="bob", env=("A=1",), working_dir="/w"), HostConfig(ulimits=(Ulimit("core", 0, 0),))
+        ContainerConfig(user="bob", env=("A=1",), working_dir="/w"),
+        HostConfig(ulimits=(Ulimit("core", 0, 0),)),
     )
     process = spec.exec_process(container, ExecConfig(cmd=("id",), env=("A=2", "B=3"), tty=True), host=HOST)
     assert process["args"] == ["id"]

@@ -25,7 +25,11 @@ C = ContainerConfig
     [
         (C(env=("=x",)), H(), "invalid environment variable: =x"),
         (C(env=("",)), H(), "invalid environment variable: "),
-        (C(working_dir="rel"), H(), "the working directory 'rel' is invalid, it needs to be an absolute path"),
+        (
+            C(working_dir="rel"),
+            H(),
+            "the working directory 'rel' is invalid, it needs to be an absolute path",
+        ),
         (C(stop_signal="FOO"), H(), "Invalid signal: FOO"),
         (C(hostname="a b"), H(), "invalid hostname format: a b"),
         (C(hostname="a\nb"), H(), "invalid hostname format: a\nb"),
@@ -83,7 +87,11 @@ C = ContainerConfig
             "unknown log opt 'foo' for json-file log driver",
         ),
         (C(hostname="x"), H(uts_mode="host"), "conflicting options: hostname and the UTS mode"),
-        (C(hostname="x"), H(network_mode="container:x"), "conflicting options: hostname and the network mode"),
+        (
+            C(hostname="x"),
+            H(network_mode="container:x"),
+            "conflicting options: hostname and the network mode",
+        ),
         (
             C(),
             H(network_mode="container:x", dns=("1.1.1.1",)),
@@ -95,9 +103,17 @@ C = ContainerConfig
             "conflicting options: port publishing and the container type network mode",
         ),
         (C(), H(port_bindings={"80/tcp": (PortBinding("", "foo"),)}), 'invalid port specification: "foo"'),
-        (C(), H(port_bindings={"80/tcp": (PortBinding("", "99999"),)}), 'invalid port specification: "99999"'),
+        (
+            C(),
+            H(port_bindings={"80/tcp": (PortBinding("", "99999"),)}),
+            'invalid port specification: "99999"',
+        ),
         (C(), H(port_bindings={"80/foo": None}), "invalid proto: foo"),
-        (C(), H(sysctls={"kernel.panic": "1"}), 'sysctl "kernel.panic" is not in a separate kernel namespace'),
+        (
+            C(),
+            H(sysctls={"kernel.panic": "1"}),
+            'sysctl "kernel.panic" is not in a separate kernel namespace',
+        ),
         (
             C(),
             H(sysctls={"net.core.somaxconn": "1"}, network_mode="host"),
@@ -133,7 +149,10 @@ def test_refused(config: ContainerConfig, host_config: HostConfig, message: str)
         (C(), H(port_bindings={"80/tcp": (PortBinding("::1", "80-90"), PortBinding("", ""))})),
         (C(), H(log_config=LogConfig("json-file", {"max-size": "10m", "max-file": "3"}))),
         (C(), H(log_config=LogConfig("none", {"x": "y"}))),
-        (C(), H(security_opt=("seccomp=unconfined", "label:disable", "apparmor=x", "no-new-privileges:true"))),
+        (
+            C(),
+            H(security_opt=("seccomp=unconfined", "label:disable", "apparmor=x", "no-new-privileges:true")),
+        ),
         (C(), H(auto_remove=True, restart_policy=RestartPolicy("no"))),
     ],
 )
@@ -172,7 +191,7 @@ def test_ports(text: str, ports: range, protocol: str) -> None:
     assert validate.parse_port(text) == (ports, protocol)
 
 
-@pytest.mark.parametrize("text", ["", "x", "80-70", "65536", "80/", "80/icmp", "-1", "1-2-3", "８０"])
+@pytest.mark.parametrize("text", ["", "x", "80-70", "65536", "80/", "80/icmp", "-1", "1-2-3", "\uff18\uff10"])
 def test_broken_ports(text: str) -> None:
     with pytest.raises(InvalidParameter):
         validate.parse_port(text)
