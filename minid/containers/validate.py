@@ -21,6 +21,8 @@ HOSTNAME = re.compile(r"[^\s/\x00-\x20\x7f:]{1,64}")
 DOMAINNAME = re.compile(r"[^\s/\x00-\x20\x7f:]{1,64}")
 HOST = re.compile(r"[^\s:/\x00-\x20\x7f]+")
 MILLISECOND_NS = 1_000_000
+# The names under which clients that configure a runtime know the default one.
+RUNTIMES = ("", "minid", "runc", "io.containerd.runc.v2")
 LOG_DRIVERS = ("json-file", "none")
 
 SYSCTLS = frozenset(
@@ -60,6 +62,10 @@ def validate(
         )
     if "" in host_config.annotations:
         raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
+    if host_config.runtime not in RUNTIMES:
+        raise InvalidParameter(f"unknown or invalid runtime name: {host_config.runtime}")
+    if host_config.storage_opt:
+        raise InvalidParameter("--storage-opt is not supported: this version of minid has no disk quotas")
     warnings = resources.validate(host_config, host)
     if not -1000 <= host_config.oom_score_adj <= 1000:
         raise InvalidParameter(

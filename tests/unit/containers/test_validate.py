@@ -126,6 +126,12 @@ C = ContainerConfig
         ),
         (C(), H(devices=(Device("/dev/null", "/dev/x", "x"),)), "invalid device mode: x"),
         (C(), H(device_cgroup_rules=("foo",)), "invalid device cgroup rule format: 'foo'"),
+        (C(), H(runtime="kata"), "unknown or invalid runtime name: kata"),
+        (
+            C(),
+            H(storage_opt={"size": "1g"}),
+            "--storage-opt is not supported: this version of minid has no disk quotas",
+        ),
         (C(), H(dns=("foo",)), "foo is not an ip address"),
         (C(), H(dns_search=("a b",)), "invalid DnsSearch: 'a b' holds white space"),
     ],
