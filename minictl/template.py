@@ -138,7 +138,7 @@ def _lex_action(text: str, position: int) -> tuple[list[tuple[str, Any]], int]:
             kind = "field" if letter == "." and len(word) > 1 else "dot" if letter == "." else "word"
             if kind == "field":
                 tokens.append((kind, (word[1:], position)))
-            elif kind == "word" and word not in _KEYWORDS:
+            elif kind == "word" and letter != "$" and word not in _KEYWORDS:
                 tokens.append(("name", (word, position)))
             else:
                 tokens.append(("variable" if letter == "$" else kind, word))
