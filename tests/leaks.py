@@ -217,12 +217,14 @@ def _network_namespaces(pids: Iterable[int]) -> Iterator[str]:
 
 
 def _descriptors(pid: int | None) -> Iterator[str]:
-    """Sockets, pipes and namespaces by kind only: their numbers tell nobody anything."""
+    """Sockets, pipes and namespaces by kind only: their numbers tell nobody anything. The few device
+    programs that a daemon keeps loaded (kernel.devices_bpf) are left out.
+    """
     if pid is None:
         return
     for fd in _names(f"/proc/{pid}/fd"):
         target = _link(f"/proc/{pid}/fd/{fd}")
-        if target:
+        if target and target != "anon_inode:bpf-prog":
             yield _INODE.sub("", target)
 
 

@@ -7,8 +7,10 @@ kernel/bpf/cgroup.c.
 """
 
 import ctypes
+import errno
 import os
 import struct
+import threading
 from collections.abc import Sequence
 
 from minid.kernel.cgroups.devices import DeviceRule
@@ -117,16 +119,49 @@ def attached(cgroup_fd: int) -> list[int]:
     return list(ids[:count])
 
 
+_loaded: dict[bytes, int] = {}
+_LOADED_MAX = 8
+_using_loaded = threading.Lock()
+
+
+def _shared(program: bytes) -> int:
+    """A descriptor of the program, loaded once for all cgroups that have the same rules: most containers do,
+    and loading (verifier, JIT) takes 0.3 ms where attaching takes a hundredth of it. The cache owns the
+    descriptor.
+    """
+    if program not in _loaded:
+        while len(_loaded) >= _LOADED_MAX:
+            os.close(_loaded.pop(next(iter(_loaded))))
+        _loaded[program] = load(program)
+    return _loaded[program]
+
+
+def _id(program_fd: int) -> int:
+    with open(f"/proc/self/fdinfo/{program_fd}") as file:
+        for line in file:
+            if line.startswith("prog_id:"):
+                return int(line[8:])
+    raise OSError(errno.EBADF, "not a BPF program", f"/proc/self/fdinfo/{program_fd}")
+
+
 def replace(cgroup: str, program: bytes) -> None:
-    """Load ``program`` and make it the one device program of the cgroup at directory ``cgroup``.
+    """Make ``program`` the one device program of the cgroup at directory ``cgroup``.
 
     At no moment is the cgroup without one: the new program is attached before the old ones are detached. With
     BPF_F_ALLOW_MULTI the programs of the cgroups above it stay in force as well.
     """
+    with _using_loaded:
+        _replace(cgroup, program)
+
+
+def _replace(cgroup: str, program: bytes) -> None:
     cgroup_fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        before = [_bpf(_PROG_GET_FD_BY_ID, struct.pack("<III", each, 0, 0)) for each in attached(cgroup_fd)]
-        program_fd = load(program)
+        program_fd = _shared(program)
+        ids = attached(cgroup_fd)
+        if ids and ids == [_id(program_fd)]:
+            return
+        before = [_bpf(_PROG_GET_FD_BY_ID, struct.pack("<III", each, 0, 0)) for each in ids]
         try:
             header = struct.pack("<III", cgroup_fd, program_fd, _ATTACH_CGROUP_DEVICE)
             if len(before) == 1:
@@ -136,7 +171,6 @@ def replace(cgroup: str, program: bytes) -> None:
             for each in before:
                 _bpf(_PROG_DETACH, struct.pack("<III", cgroup_fd, each, _ATTACH_CGROUP_DEVICE))
         finally:
-            os.close(program_fd)
             for each in before:
                 os.close(each)
     finally:

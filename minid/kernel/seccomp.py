@@ -1,17 +1,14 @@
-"""seccomp(2): Docker's profiles compiled to BPF in the daemon, and the BPF loaded by a container's init.
+"""Docker's seccomp profiles compiled to BPF, in the daemon; minid.kernel.seccomp_filter puts the result into
+force.
 
-``compile`` needs libseccomp.so.2 (Debian: libseccomp2) and belongs in the daemon; ``load`` is one system
-call on bytes, for a process that is about to execve. Where ``load`` goes depends on the privileges that are
-left:
+Needs libseccomp.so.2 (Debian: libseccomp2). Where a container's init loads the filter depends on the
+privileges that it has left:
 
-- With CAP_SYS_ADMIN still effective: load *before* capabilities.set_process. ``no_new_privs`` stays off, so
-setuid
+- With CAP_SYS_ADMIN still effective: before capabilities.set_process. ``no_new_privs`` stays off, so setuid
   programs work in the container as they do with Docker. From then on only what the profile allows can be
-  called: prctl, capset, setresuid, execve are in the default profile, and a custom profile must allow them
-  (runc demands the same).
-- With ``no_new_privs`` asked for (``--security-opt no-new-privileges``): set it, and load as the last step
-before
-  execve, when capabilities are down already; CAP_SYS_ADMIN is not needed then.
+  called: the default one allows what is left to do, and a custom profile must (runc demands the same).
+- With ``no_new_privs`` asked for (``--security-opt no-new-privileges``): as the last step before execve, when
+  capabilities are down already; CAP_SYS_ADMIN is not needed then.
 """
 
 import ctypes
@@ -24,7 +21,6 @@ from functools import lru_cache
 from typing import Any
 
 from minid.kernel.seccomp_default import PROFILE, RECENT, RECENT_X86_64
-from minid.kernel.syscall import call
 
 FLAG_TSYNC, FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_WAIT_KILLABLE_RECV = 1, 2, 4, 32
 _FLAGS = {
@@ -123,7 +119,7 @@ def default_action(profile: Mapping[str, Any]) -> int:
 
 
 def flags(profile: Mapping[str, Any]) -> int:
-    """The flags that the profile asks ``load`` to use; ValueError for an unknown one."""
+    """The flags that the profile asks ``seccomp_filter.load`` to use; ValueError for an unknown one."""
     bits = 0
     for name in profile.get("flags") or ():
         if name not in _FLAGS:
@@ -251,7 +247,7 @@ def _check(result: int, what: str) -> None:
 
 
 def compile(profile: Mapping[str, Any], caps: Collection[str]) -> bytes:
-    """A profile in Docker's JSON format as the BPF program (array of struct sock_filter) that ``load`` takes.
+    """A profile in Docker's JSON format as a BPF program: an array of struct sock_filter.
 
     ``caps`` is the container's bounding set, which decides the conditional rules. As with runc, calls that
     this libseccomp does not know are left out, and calls with a higher number than any that the profile

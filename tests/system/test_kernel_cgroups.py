@@ -358,8 +358,25 @@ def test_v2_devices(unified: CgroupV2) -> None:
         second = devices_bpf.attached(fd)
         assert len(second) == 1
         assert second != first
+        unified.update({"devices": [DENY_ALL, NULL]})
+        assert devices_bpf.attached(fd) == second
     finally:
         os.close(fd)
+
+
+def test_v2_many_different_rules(unified: CgroupV2) -> None:
+    """More programs than are kept loaded: each still is in force where it was attached."""
+    open_before = len(os.listdir("/proc/self/fd"))
+    for minor in range(2 * devices_bpf._LOADED_MAX):
+        unified.update({"devices": [DENY_ALL, {**NULL, "minor": minor}]})
+    assert len(os.listdir("/proc/self/fd")) <= open_before + devices_bpf._LOADED_MAX
+    unified.update({"devices": RULES})
+
+    def look() -> dict[str, str]:
+        unified.join()
+        return _look_at_devices()
+
+    assert forked(look) == SEEN
 
 
 def test_v2_biggest_device_numbers_load(unified: CgroupV2) -> None:
