@@ -58,8 +58,10 @@ async def container_logs(call: Call) -> web.StreamResponse:
         raise InvalidParameter("Bad parameters: you must choose at least one stream")
     tty, timestamps, details = container.config.tty, call.flag("timestamps"), call.flag("details")
 
+    entries = containers.logs(container.id, options)  # may refuse, while that still is an HTTP error
+
     async def pieces() -> AsyncGenerator[bytes, None]:
-        async for entry in containers.logs(container.id, options):
+        async for entry in entries:
             data = entry.data
             if details:
                 data = detail_text(entry.attributes).encode() + b" " + data
@@ -67,9 +69,8 @@ async def container_logs(call: Call) -> web.StreamResponse:
                 data = f"{fixed_timestamp(entry.time_ns)} ".encode() + data
             yield data if tty else frame(entry.stream, data)
 
-    lines = pieces()
     response = await call.start(content_type(call, tty))
-    await send_batched(response, lines)
+    await send_batched(response, pieces())
     await response.write_eof()
     return response
 

@@ -216,6 +216,7 @@ def host_config(config: HostConfig) -> dict[str, Any]:
     if "Mounts" in data:
         data["Mounts"] = [_mount(mount) for mount in data["Mounts"]]
     data["ConsoleSize"] = list(config.console_size)
+    resources["OomKillDisable"] = bool(config.oom_kill_disable)
     data |= {**resources, **NOT_KEPT, **tail}
     if init is not None:
         data["Init"] = init

@@ -247,7 +247,7 @@ async def test_no_descriptor_stays_behind(daemon: Daemon) -> None:
 
 
 async def test_a_client_that_went_away_before_the_answer(daemon: Daemon) -> None:
-    reader, writer = await daemon.connect()
+    _, writer = await daemon.connect()
     writer.write(exec_start(b'{"Detach":false}')[:-3])
     writer.transport.abort()
     assert (await daemon.request("GET", "/_ping")).body == b"OK"
