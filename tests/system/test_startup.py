@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,6 +95,49 @@ def test_another_daemon_with_the_same_pidfile(tmp_path, holder):
     done = run_minid("--data-root", str(tmp_path / "second"), "--exec-root", str(tmp_path / "exec"))
     assert done.returncode == ExitStatus.PIDFILE_IN_USE
     assert f"the process it names ({holder.pid}) still runs" in done.stderr
+
+
+def test_another_daemon_answers_at_the_socket(tmp_path):
+    path = tmp_path / "other.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        done = run_minid(*roots(tmp_path), "-H", f"unix://{path}")
+    assert done.returncode == ExitStatus.SOCKET, done.stderr
+    assert f"minid: unix://{path}: another daemon answers there" in done.stderr
+    assert path.exists()
+    assert not (tmp_path / "exec" / "minid.pid").exists()
+
+
+def test_nothing_is_handed_over(tmp_path):
+    done = run_minid(*roots(tmp_path), "-H", "fd://")
+    assert done.returncode == ExitStatus.SOCKET, done.stderr
+    assert "no socket was handed over" in done.stderr
+
+
+def test_stop_and_stale_leftovers(tmp_path):
+    """SIGKILL leaves socket and pid file behind; the next start takes their places; SIGTERM removes both."""
+    command = [sys.executable, "-m", "minid.cli", *roots(tmp_path), "--group", ""]
+    endings = []
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        with subprocess.Popen(command, cwd=TOP, stderr=subprocess.PIPE, text=True) as daemon:
+            assert daemon.stderr
+            lines = []
+            for line in daemon.stderr:
+                lines.append(line)
+                if "msg=listening" in line:
+                    break
+            else:
+                pytest.fail("".join(lines))
+            assert (tmp_path / "exec" / "minid.pid").read_text() == f"{daemon.pid}\n"
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(tmp_path / "exec" / "minid.sock"))
+            daemon.send_signal(number)
+            daemon.communicate(timeout=30)
+            endings.append(daemon.returncode)
+        left = {path.name for path in (tmp_path / "exec").iterdir()} & {"minid.sock", "minid.pid"}
+        assert left == ({"minid.sock", "minid.pid"} if number == signal.SIGKILL else set())
+    assert endings == [-signal.SIGKILL, ExitStatus.OK]
 
 
 def test_claims_end_with_the_process(tmp_path, holder):
