@@ -56,9 +56,9 @@ def _run(config: Config) -> int:
         with claimed(config):
             for warning in config.warnings:
                 log.warning(warning)
-            from minid import daemon
+            from minid.daemon import run
 
-            return daemon.run(config)
+            return run(config)
     except StartupError as error:
         return _refuse(error.status, error)
     except MinidError as error:
