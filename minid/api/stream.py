@@ -6,10 +6,13 @@ three zero bytes, the length as four bytes big-endian, the data. With a TTY ther
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import socket
 import struct
+import sys
+import termios
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -24,6 +27,8 @@ RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 STREAM_NUMBER = {"stdin": 0, "stdout": 1, "stderr": 2}
 BATCH_BYTES = 64 << 10
+HEAD_TIMEOUT_S = 0.25
+HEAD_INTERVAL_S = 0.0002
 
 log = logging.getLogger(__name__)
 
@@ -60,19 +65,26 @@ def upgrade_head(call: Call, tty: bool) -> bytes:
 
 
 async def hijack(
-    call: Call, *, tty: bool, hand_over: Callable[[Client], Awaitable[None]]
+    call: Call, *, tty: bool, hand_over: Callable[[Client], Awaitable[None]], output_at_once: bool
 ) -> web.StreamResponse:
     """Answer the request, take its socket and give it to ``hand_over``.
 
-    ``hand_over`` is called before the event loop can run anything else, so what it registers before its first
-    ``await`` is ordered before any later request of this client (attach before start). It owns the descriptor
-    and closes it whatever happens; an error that it raises can no longer be an HTTP answer and is written
-    into the stream, as dockerd does.
+    ``output_at_once``: the container may write as soon as it has the socket; then the client first gets the time
+    to read the answer's head alone. Else ``hand_over`` is called before the event loop can run anything else, so
+    what it registers before its first ``await`` is ordered before any later request of this client (attach
+    before start). It owns the descriptor and closes it whatever happens; an error that it raises can no longer
+    be an HTTP answer and is written into the stream, as dockerd does.
     """
     connection = call.connection
     if not connection.hijackable(call.request):
         raise InvalidParameter("an attach or exec start cannot be pipelined behind another request's body")
     fd, initial = connection.take(upgrade_head(call, tty))
+    if output_at_once:
+        try:
+            await head_is_read(fd)
+        except asyncio.CancelledError:
+            os.close(fd)
+            raise
     spare = os.dup(fd)
     try:
         try:
@@ -85,6 +97,27 @@ async def hijack(
         os.close(spare)
         await connection.given_up()
     return Hijacked(status=101)
+
+
+async def head_is_read(fd: int) -> None:
+    """Until the client has taken everything sent so far, at most ``HEAD_TIMEOUT_S``.
+
+    docker-py reads the head through a buffer and the stream past it: output that arrives together with the head is
+    lost to it. dockerd is too slow for that to happen. SIOCOUTQ counts what a unix socket's peer has not read.
+    """
+    if _unread(fd) == 0:
+        return
+    deadline = asyncio.get_running_loop().time() + HEAD_TIMEOUT_S
+    while _unread(fd) and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(HEAD_INTERVAL_S)
+
+
+def _unread(fd: int) -> int:
+    """``unix(7)`` SIOCOUTQ (the same number as TIOCOUTQ); 0 where the socket can't tell."""
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 def _tell(fd: int, data: bytes) -> None:

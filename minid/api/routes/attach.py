@@ -34,7 +34,8 @@ async def container_attach(call: Call) -> web.StreamResponse:
     async def hand_over(client: Client) -> None:
         await containers.attach(container.id, options, client)
 
-    return await hijack(call, tty=container.config.tty, hand_over=hand_over)
+    running = container.state.running
+    return await hijack(call, tty=container.config.tty, hand_over=hand_over, output_at_once=running)
 
 
 @routes.get("/containers/{id}/attach/ws")
@@ -117,7 +118,7 @@ async def exec_start(call: Call) -> web.StreamResponse:
     async def hand_over(client: Client) -> None:
         await containers.exec_start(exec_id, client=client, tty=tty, console_size=console_size)
 
-    return await hijack(call, tty=tty, hand_over=hand_over)
+    return await hijack(call, tty=tty, hand_over=hand_over, output_at_once=True)
 
 
 @routes.post("/exec/{id}/resize")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -251,3 +252,32 @@ async def test_a_client_that_went_away_before_the_answer(daemon: Daemon) -> None
     writer.write(exec_start(b'{"Detach":false}')[:-3])
     writer.transport.abort()
     assert (await daemon.request("GET", "/_ping")).body == b"OK"
+
+
+async def test_the_head_can_be_read_alone(daemon: Daemon) -> None:
+    """docker-py takes the head through a buffer and would lose what comes with it, however late it reads."""
+
+    def client() -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(daemon.path)
+            connection.sendall(exec_start(b"{}") + b"echoed")
+            connection.shutdown(socket.SHUT_WR)
+            time.sleep(0.05)  # the answer must be waiting for the reader, not the reader for the answer
+            head = connection.recv(65536)
+            assert connection.recv(65536) == b"echoed"
+            return head
+
+    head = await asyncio.to_thread(client)
+    assert head.endswith(b"\r\n\r\n")
+
+
+async def test_a_client_that_does_not_read_is_not_waited_for(daemon: Daemon) -> None:
+    _, writer = await daemon.connect()
+    transport = writer.transport
+    assert isinstance(transport, asyncio.ReadTransport)
+    transport.pause_reading()
+    writer.write(exec_start(b"{}"))
+    async with asyncio.timeout(5):
+        while not daemon.containers.shims:
+            await asyncio.sleep(0.01)
+    transport.resume_reading()
