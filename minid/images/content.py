@@ -71,7 +71,7 @@ class ContentStore:
         return data
 
     def put(self, data: bytes, digest: str = "") -> str:
-        """Store a small blob and return its digest; ``DigestMismatch`` when it is not the ``digest`` given."""
+        """Store a small blob and return its digest; ``DigestMismatch`` if it is not ``digest``."""
         actual = digest_of(data, parse_digest(digest)[0] if digest else "sha256")
         if digest and actual != digest:
             raise DigestMismatch(f"content does not have the digest {digest}, but {actual}")
@@ -147,9 +147,9 @@ class ContentStore:
 
 
 class Partial:
-    """An unfinished blob: ``replay`` what is there, ``write`` the rest, then ``verify`` and ``publish``.
+    """An unfinished blob: ``replay`` what is there, ``write`` the rest, ``verify``, ``publish``.
 
-    ``offset`` is how many bytes have been hashed. ``close`` keeps the file for a later try, ``discard`` removes
+    ``offset`` is how many bytes have been hashed. ``close`` keeps the file for later, ``discard`` removes
     it; after ``publish`` both do nothing.
     """
 
