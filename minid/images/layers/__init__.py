@@ -65,7 +65,8 @@ def unpack_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     with open(description, "w") as file:
         json.dump(result | details, file)
         file.flush()
-        syncfs(description)
+        if request.get("sync", True):
+            syncfs(description)
     return result
 
 

@@ -129,12 +129,13 @@ class Snapshots:
         """The diff IDs of the layers in the store."""
         return sorted("sha256:" + path.name for path in (self._root / "layers").iterdir())
 
-    async def unpack(self, diff_id: str, media_type: str, read_fd: int) -> Unpacked:
+    async def unpack(self, diff_id: str, media_type: str, read_fd: int, *, sync: bool = True) -> Unpacked:
         """Unpack the (compressed) layer that comes out of the pipe ``read_fd``, to its end, and publish it.
 
         The caller keeps ``read_fd`` and closes it, and on an error or a cancellation closes the writing end
         too. A layer that is there already is read and checked all the same. Raises Failed where the stream
         is damaged, is not what ``diff_id`` says or can't be written (disk full): nothing of it stays.
+        Without ``sync`` the caller sees to it that the layer reaches the disk (syncfs).
         """
         place = self._layer(diff_id)
         aside = self._root / "aside" / secrets.token_hex(8)
@@ -147,12 +148,13 @@ class Snapshots:
                 "media_type": media_type,
                 "style": self._driver.style,
                 "diff_id": diff_id,
+                "sync": sync,
             }
             try:
                 result = await self._jobs.call("minid.images.layers:unpack_job", request, [read_fd, held])
             except JobError as error:
                 raise Failed(f"layer {_short(diff_id)} can't be unpacked: {error}") from error
-            published = await asyncio.to_thread(_publish, aside, place)
+            published = await asyncio.to_thread(_publish, aside, place, sync=sync)
             if not published:
                 self._clean(aside, -1)
         except BaseException:
@@ -296,7 +298,7 @@ async def _end_of(fd: int) -> None:
         os.close(fd)
 
 
-def _publish(aside: Path, place: Path) -> bool:
+def _publish(aside: Path, place: Path, *, sync: bool) -> bool:
     """Give a complete layer its name; false if it has one already. The job has synced its contents."""
     try:
         os.rename(aside, place)
@@ -304,7 +306,8 @@ def _publish(aside: Path, place: Path) -> bool:
         if place.exists():
             return False
         raise
-    fsync_dir(str(place.parent))
+    if sync:
+        fsync_dir(str(place.parent))
     return True
 
 
