@@ -30,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "minid_only(reason): a promise of minid that dockerd does not make or keep here")
     config.addinivalue_line("markers", "dockerd_only(reason): holds for dockerd and not (yet) for minid")
+    # docker-py lets its connection pool drop sockets without closing them.
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.*engine\\.sock:ResourceWarning")
     config.addinivalue_line("markers", "slow: makes or pulls a large image, or runs hundreds of containers")
 
 
@@ -189,3 +191,10 @@ def dockerpy(engine: Engine) -> Iterator[docker.DockerClient]:
     client = docker.DockerClient(base_url=engine.host, version="auto", timeout=60)
     yield client
     client.close()
+
+
+@pytest.fixture
+def no_idle_connections(request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Closes what docker-py keeps open for its next request (a leak check counts the daemon's sockets)."""
+    client = request.getfixturevalue("dockerpy") if "dockerpy" in request.fixturenames else None
+    return client.api.close if client is not None else lambda: None

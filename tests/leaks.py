@@ -15,8 +15,8 @@ from pathlib import Path
 from minid.kernel import process
 from minid.kernel.cgroups.hierarchy import Mount, parse_mounts, parse_own
 
-# What SQLite makes and removes as it likes.
-_COMING_AND_GOING = re.compile(r"minid\.db-(wal|shm|journal)$")
+# What SQLite makes and removes as it likes, and the cache of compiled seccomp filters.
+_COMING_AND_GOING = re.compile(r"minid\.db-(wal|shm|journal)$|/seccomp(/[0-9a-f]{64})?$")
 _INODE = re.compile(r":\[\d+\]$")
 
 

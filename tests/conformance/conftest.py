@@ -1,7 +1,7 @@
 """Conformance tests share one daemon, so each leaves it without containers and volumes, and as it was before."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,7 +12,9 @@ from tests.wire import Wire
 
 
 @pytest.fixture(autouse=True)
-def tidy(request: pytest.FixtureRequest, engine_kind: str) -> Iterator[None]:
+def tidy(
+    request: pytest.FixtureRequest, engine_kind: str, no_idle_connections: Callable[[], None]
+) -> Iterator[None]:
     """After the test no container and no volume is left, and (minid) nothing at all that was not there before it."""
     if not {"wire", "engine"} & set(request.fixturenames):
         yield
@@ -29,5 +31,6 @@ def tidy(request: pytest.FixtureRequest, engine_kind: str) -> Iterator[None]:
     assert engine.running, f"the daemon ended in this test:\n{engine.log_tail()}"
     remove_everything(wire)
     if before is not None:
+        no_idle_connections()
         leaks = Machine.leaks(before)
         assert not leaks, "left behind:\n" + "\n".join(leaks)

@@ -1,5 +1,6 @@
 """Attach and exec: upgraded connections, framing, half-close, several at once, exit codes."""
 
+import contextlib
 import json
 import re
 import time
@@ -259,10 +260,12 @@ def test_exec_privileged_is_wider(docker_cli: Cli, engine_kind: str, box: str) -
 
 
 def test_many_execs_at_once(docker_cli: Cli, wire: Wire, box: str) -> None:
-    processes = [docker_cli.popen("exec", "box", "sh", "-c", f"echo {number}; exit {number}") for number in range(12)]
-    for number, process in enumerate(processes):
-        out, _ = process.communicate(timeout=60)
-        assert (process.returncode, out) == (number, f"{number}\n".encode())
+    with contextlib.ExitStack() as stack:
+        commands = [("exec", "box", "sh", "-c", f"echo {number}; exit {number}") for number in range(12)]
+        processes = [stack.enter_context(docker_cli.popen(*command)) for command in commands]
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == list(range(12))
+    assert outputs == [f"{number}\n".encode() for number in range(12)]
     assert not wire.get("/containers/box/json")["ExecIDs"], "an exec that has ended is not listed any more"
 
 

@@ -139,11 +139,11 @@ def test_tty_output_has_carriage_returns_and_one_stream(docker_cli: Cli, busybox
     assert (result.raw_out, result.err) == (b"out\r\nerr\r\n", "")
 
 
-@pytest.mark.parametrize("size_bytes", [2_000_000])
+@pytest.mark.parametrize("size_bytes", [1_000_000])
 def test_much_output_on_a_terminal(cli: Cli, busybox: str, size_bytes: int) -> None:
     with cli.terminal("run", "-it", "--rm", "--network", "none", busybox, "sh", "-c", f"head -c {size_bytes} /dev/zero | tr '\\0' x; echo; echo done-$?") as terminal:
-        found = terminal.expect(r"(?s)\A(x+)\s+done-0", timeout_s=40)
-        assert len(found[1]) == size_bytes
+        terminal.expect(r"done-0", timeout_s=40)
+        assert terminal.transcript.count("x") == size_bytes
         assert terminal.wait() == 0
 
 
