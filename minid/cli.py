@@ -52,6 +52,7 @@ def _run(config: Config) -> int:
 
     os.umask(0o022)
     logfmt.configure(config.effective_log_level, config.log_format)
+    _set_proxies(config)
     try:
         with claimed(config):
             for warning in config.warnings:
@@ -68,6 +69,17 @@ def _run(config: Config) -> int:
     except Exception:
         log.critical("minid failed", exc_info=True)
         return ExitStatus.FAILED
+
+
+def _set_proxies(config: Config) -> None:
+    """What the configuration says goes before the environment, as with dockerd; the registry client reads that."""
+    for name, value in (
+        ("http_proxy", config.http_proxy),
+        ("https_proxy", config.https_proxy),
+        ("no_proxy", config.no_proxy),
+    ):
+        if value:
+            os.environ[name] = os.environ[name.upper()] = value
 
 
 def _validated(config: Config) -> int:

@@ -8,11 +8,12 @@ import logging
 import signal
 from pathlib import Path
 
-from minid import hostinfo, sdnotify
+from minid import hostinfo, logfmt, sdnotify
 from minid.api.listeners import Listener, open_listeners
 from minid.api.server import Server
 from minid.api.services import Services
 from minid.config import Config
+from minid.config import reload as reload_config
 from minid.containers import defaults, host
 from minid.containers.bundle import Bundles
 from minid.containers.contents import Contents
@@ -25,7 +26,7 @@ from minid.containers.runner import Runner
 from minid.containers.service import Containers
 from minid.containers.store import Store
 from minid.containers.tasks import Tasks
-from minid.errors import Failed
+from minid.errors import Failed, MinidError
 from minid.events import EventBus
 from minid.images.service import Images
 from minid.images.snapshots import Snapshots
@@ -93,7 +94,7 @@ class Daemon:
             self.volumes,
             self.jobs,
             facts,
-            lambda host_config: defaults.apply(host_config, config),
+            lambda host_config: defaults.apply(host_config, self._config),
         )
         contents = Contents(self.snapshots, self.jobs)
         lookups = Lookups(images=self._images_named)
@@ -134,6 +135,22 @@ class Daemon:
             debug=config.debug,
         )
 
+    def reload(self) -> None:
+        """Read the configuration again: what may change while running does, the log names what waits for a restart."""
+        sdnotify.reloading()
+        try:
+            config, applied, waiting = reload_config(self._config)
+            self.images.reload(config.insecure_registries)
+        except MinidError as error:
+            log.error("the configuration is wrong, the old one stays in force", extra={"error": error})
+        else:
+            self._config = config
+            logfmt.configure(config.effective_log_level, config.log_format)
+            log.info("configuration read again", extra={"changed": ",".join(applied) or "nothing"})
+            if waiting:
+                log.warning("these options change at the next start", extra={"options": ",".join(waiting)})
+        sdnotify.ready("listening")
+
     async def start(self) -> None:
         """Bring the disk and the records in line with what really runs."""
         await self.snapshots.start()
@@ -154,8 +171,8 @@ async def _serve(config: Config, listeners: list[Listener]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("SIGHUP: nothing to reload in this version"))
     daemon = Daemon(config)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     await daemon.start()
     server = Server(daemon.services())
     for listener in listeners:

@@ -62,6 +62,7 @@ def _known(key: str, kind: Kind, help: str, *same_as: Any, **more: Any) -> Optio
     return Option(key, more.pop("flag"), kind, help, same_as=same_as, **more)
 
 
+_NOT_YET = "is not acted on in this version"
 _NETWORK = "has no effect until this version's successor brings bridge networks"
 _TCP = "has no effect: this version does not listen on TCP"
 _OTHER_RUNTIME = "has no effect: minid runs containers itself"
@@ -81,7 +82,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _set("cgroup-parent", text(), "", "Parent cgroup of the containers (default: a child of the daemon's own)"),
     _set("insecure-registries", list_of(checks.insecure_registry), (), "Registry (host[:port] or CIDR) that may be without TLS", flag="insecure-registry", reload=True),
-    _set("registry-mirrors", list_of(checks.registry_mirror), (), "Mirror of docker.io to ask first", flag="registry-mirror", reload=True),
+    _set("registry-mirrors", list_of(checks.registry_mirror), (), "Mirror of docker.io to ask first", flag="registry-mirror", reload=True, why=_NOT_YET),
     _set("debug", BOOL, False, "Log at level debug", short="D", reload=True),
     _set("log-level", text(Choice(LOG_LEVELS, {"trace": "debug", "panic": "fatal", "": "info"})), "info", "debug, info, warn, error or fatal", short="l", reload=True),
     _set("log-format", text(Choice(("text", "json"), {"": "text"})), "text", "text or json"),
@@ -95,19 +96,19 @@ OPTIONS: tuple[Option, ...] = (
     _set("seccomp-profile", text(checks.seccomp_profile), "builtin", "builtin, unconfined or the path of a profile"),
     _set("no-new-privileges", BOOL, False, "Set no-new-privileges for new containers"),
     _set("max-concurrent-downloads", integer(0), 3, "Layers downloaded at once, for each pull", reload=True),
-    _set("max-concurrent-uploads", integer(0), 5, "Layers uploaded at once, for each push", reload=True),
-    _set("max-download-attempts", integer(0), 5, "Attempts for each download", reload=True),
-    _set("shutdown-timeout", integer(-1), 15, "Seconds to let requests finish when stopping", field="shutdown_timeout_s", reload=True),
+    _set("max-concurrent-uploads", integer(0), 5, "Layers uploaded at once, for each push", reload=True, why=_NOT_YET),
+    _set("max-download-attempts", integer(0), 5, "Attempts for each download", reload=True, why=_NOT_YET),
+    _set("shutdown-timeout", integer(-1), 15, "Seconds to let requests finish when stopping", field="shutdown_timeout_s", reload=True, why=_NOT_YET),
     _set("labels", list_of(checks.label), (), "key=value labels of the daemon", flag="label", reload=True),
     _set("dns", list_of(checks.ip_address), (), "DNS server for containers"),
     _set("dns-opts", list_of(), (), "DNS option for containers", flag="dns-opt"),
     _set("dns-search", list_of(checks.search_domain), (), "DNS search domain for containers"),
-    _set("host-gateway-ips", list_of(checks.ip_address), (), "What host-gateway means in --add-host", flag="host-gateway-ip", aliases=("host-gateway-ip",)),
+    _set("host-gateway-ips", list_of(checks.ip_address), (), "What host-gateway means in --add-host", flag="host-gateway-ip", aliases=("host-gateway-ip",), why=_NOT_YET),
     _set("http-proxy", text(), "", "Proxy for http:// registries"),
     _set("https-proxy", text(), "", "Proxy for https:// registries"),
     _set("no-proxy", text(), "", "Hosts and addresses to reach without proxy, comma-separated"),
-    _set("experimental", BOOL, False, "Say in _ping that experimental features are on"),
-    _set("features", SWITCHES, {}, "Switch a feature on or off (name[=true|false])", flag="feature", reload=True),
+    _set("experimental", BOOL, False, "Say in _ping that experimental features are on", why=_NOT_YET),
+    _set("features", SWITCHES, {}, "Switch a feature on or off (name[=true|false])", flag="feature", reload=True, why=_NOT_YET),
     # Networks.
     _set("bridge", text(checks.interface), "", "Bridge of the default network, or none", short="b", why=_NETWORK),
     _set("bip", text(checks.bridge_address), "", "The bridge's IPv4 address with prefix length", why=_NETWORK),

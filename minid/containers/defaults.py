@@ -37,4 +37,6 @@ def apply(host_config: HostConfig, config: Config) -> HostConfig:
         dns_options=host_config.dns_options or config.dns_opts or host_config.dns_options,
         dns_search=host_config.dns_search or config.dns_search or host_config.dns_search,
         ipc_mode=host_config.ipc_mode or config.default_ipc_mode,
+        # "private" is what merging chooses anyway, except where another namespace is shared.
+        cgroupns_mode=host_config.cgroupns_mode or ("host" if config.default_cgroupns_mode == "host" else ""),
     )

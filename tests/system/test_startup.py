@@ -5,7 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -117,27 +118,59 @@ def test_nothing_is_handed_over(tmp_path):
 
 def test_stop_and_stale_leftovers(tmp_path):
     """SIGKILL leaves socket and pid file behind; the next start takes their places; SIGTERM removes both."""
-    command = [sys.executable, "-m", "minid.cli", *roots(tmp_path), "--group", ""]
     endings = []
     for number in (signal.SIGKILL, signal.SIGTERM):
-        with subprocess.Popen(command, cwd=TOP, stderr=subprocess.PIPE, text=True) as daemon:
-            assert daemon.stderr
-            lines = []
-            for line in daemon.stderr:
-                lines.append(line)
-                if "msg=listening" in line:
-                    break
-            else:
-                pytest.fail("".join(lines))
+        with running(tmp_path) as (daemon, _):
             assert (tmp_path / "exec" / "minid.pid").read_text() == f"{daemon.pid}\n"
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(tmp_path / "exec" / "minid.sock"))
             daemon.send_signal(number)
-            daemon.communicate(timeout=30)
+            daemon.wait(timeout=30)
             endings.append(daemon.returncode)
         left = {path.name for path in (tmp_path / "exec").iterdir()} & {"minid.sock", "minid.pid"}
         assert left == ({"minid.sock", "minid.pid"} if number == signal.SIGKILL else set())
     assert endings == [-signal.SIGKILL, ExitStatus.OK]
+
+
+@contextmanager
+def running(tmp_path: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], Callable[[str], str]]]:
+    """A daemon that listens, and a function that reads its log up to a line with some text."""
+    command = [sys.executable, "-m", "minid.cli", *roots(tmp_path), "--group", "", *more]
+    with subprocess.Popen(command, cwd=TOP, stderr=subprocess.PIPE, text=True) as daemon:
+
+        def wait_for(text: str) -> str:
+            assert daemon.stderr
+            seen = []
+            for line in daemon.stderr:
+                seen.append(line)
+                if text in line:
+                    return line
+            pytest.fail(f"{text!r} is not in the log: {''.join(seen)}")
+
+        try:
+            wait_for("msg=listening")
+            yield daemon, wait_for
+        finally:
+            daemon.terminate()
+            daemon.communicate(timeout=30)
+
+
+def test_reload(tmp_path):
+    file = tmp_path / "minid.yaml"
+    file.write_text("labels: [a=1]\n")
+    with running(tmp_path, "--config-file", str(file)) as (daemon, wait_for):
+        file.write_text("labels: [a=2]\nexec-root: /elsewhere\n")
+        daemon.send_signal(signal.SIGHUP)
+        assert "exec-root: also given as the flag --exec-root" in wait_for("the old one stays in force")
+        file.write_text("labels: [a=2]\ndebug: true\nbip: 10.9.8.1/24\n")
+        daemon.send_signal(signal.SIGHUP)
+        assert "changed=debug,labels" in wait_for("configuration read again")
+        assert "options=bip" in wait_for("these options change at the next start")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "exec" / "minid.sock"))
+            client.sendall(b"GET /info HTTP/1.0\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert b'"Labels":["a=2"]' in answer.replace(b" ", b"")
 
 
 def test_claims_end_with_the_process(tmp_path, holder):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minid.config import Config, ConfigError, Pool, Ulimit, load, reload
-from minid.config.options import BY_KEY, OPTIONS
+from minid.config.options import BY_KEY, NO_EFFECT, OPTIONS
 
 
 def write(directory: Path, text: str | bytes) -> Path:
@@ -288,3 +288,15 @@ def test_reload_of_a_broken_file_changes_nothing(tmp_path):
 def test_keys_and_aliases_are_unique():
     names = [name for option in OPTIONS for name in (option.key, *option.aliases)]
     assert len(names) == len(set(names)) == len(BY_KEY)
+
+
+def test_an_option_without_effect_says_so():
+    """Each field of Config is read somewhere outside of this package, or setting it is warned about."""
+    package = Path(__file__).parents[2] / "minid"
+    text = "\n".join(
+        path.read_text() for path in package.rglob("*.py") if "config" not in path.relative_to(package).parts
+    )
+    for option in OPTIONS:
+        if option.field and option.why == NO_EFFECT:
+            name = "effective_log_level" if option.field == "log_level" else option.field
+            assert f"onfig.{name}" in text, f"{option.key} is not used: give it a `why`"
