@@ -4,6 +4,7 @@ import dataclasses
 
 from minid.config import Config
 from minid.containers.model import HostConfig, LogConfig, Ulimit
+from minid.containers.spec import MASKED_PATHS, READONLY_PATHS
 
 
 def apply(host_config: HostConfig, config: Config) -> HostConfig:
@@ -37,6 +38,15 @@ def apply(host_config: HostConfig, config: Config) -> HostConfig:
         dns_options=host_config.dns_options or config.dns_opts or host_config.dns_options,
         dns_search=host_config.dns_search or config.dns_search or host_config.dns_search,
         ipc_mode=host_config.ipc_mode or config.default_ipc_mode,
+        masked_paths=_or_default(host_config, host_config.masked_paths, MASKED_PATHS),
+        readonly_paths=_or_default(host_config, host_config.readonly_paths, READONLY_PATHS),
         # "private" is what merging chooses anyway, except where another namespace is shared.
         cgroupns_mode=host_config.cgroupns_mode or ("host" if config.default_cgroupns_mode == "host" else ""),
     )
+
+
+def _or_default(
+    host_config: HostConfig, given: tuple[str, ...] | None, default: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Inspect shows the default paths like given ones; a privileged container has none."""
+    return default if given is None and not host_config.privileged else given

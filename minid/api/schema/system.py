@@ -128,9 +128,9 @@ def registry_config(insecure: tuple[str, ...], mirrors: tuple[str, ...]) -> dict
     }
     indexes["docker.io"] = {"Name": "docker.io", "Mirrors": list(mirrors), "Secure": True, "Official": True}
     return {
-        "AllowNondistributableArtifactsCIDRs": None,
-        "AllowNondistributableArtifactsHostnames": None,
+        "AllowNondistributableArtifactsCIDRs": [],
+        "AllowNondistributableArtifactsHostnames": [],
         "InsecureRegistryCIDRs": ranges,
         "IndexConfigs": indexes,
-        "Mirrors": list(mirrors) or None,
+        "Mirrors": list(mirrors),
     }
