@@ -108,7 +108,7 @@ async def head_is_read(fd: int) -> None:
     if _unread(fd) == 0:
         return
     deadline = asyncio.get_running_loop().time() + HEAD_TIMEOUT_S
-    while _unread(fd) and asyncio.get_running_loop().time() < deadline:
+    while _unread(fd) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (no event tells)
         await asyncio.sleep(HEAD_INTERVAL_S)
 
 

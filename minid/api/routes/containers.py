@@ -10,9 +10,9 @@ from minid.api.answers import empty_response, json_line, json_response
 from minid.api.call import Call
 from minid.api.routing import Routes
 from minid.api.schema import container as schema
-from minid.api.schema.network import network_ids
 from minid.containers.model import Container, ListFilter
 from minid.errors import InvalidParameter, Unsupported
+from minid.network.fixed import network_ids
 
 routes = Routes()
 

@@ -8,9 +8,10 @@ from minid.api.answers import json_response
 from minid.api.call import Call
 from minid.api.routing import Routes
 from minid.api.schema.naming import ZERO_TIME
-from minid.api.schema.network import FIXED, network, network_ids
+from minid.api.schema.network import network
 from minid.containers.model import ListFilter
 from minid.errors import Forbidden, NotFound, Unsupported
+from minid.network.fixed import DRIVERS, network_ids
 
 routes = Routes()
 
@@ -25,7 +26,7 @@ async def network_list(call: Call) -> web.StreamResponse:
     return json_response(
         [
             network(name, identifiers[name], ZERO_TIME, [])
-            for name in FIXED
+            for name in DRIVERS
             if is_wanted(name, identifiers[name], filters)
         ]
     )
@@ -33,7 +34,7 @@ async def network_list(call: Call) -> web.StreamResponse:
 
 def is_wanted(name: str, identifier: str, filters: dict[str, tuple[str, ...]]) -> bool:
     checks: dict[str, Any] = {
-        "driver": lambda value: value == FIXED[name],
+        "driver": lambda value: value == DRIVERS[name],
         "id": identifier.startswith,
         "name": lambda value: value in name,
         "scope": lambda value: value == "local",

@@ -5,6 +5,7 @@ compared with a running dockerd.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from minid.api.schema.duration import human_duration
@@ -21,6 +22,7 @@ from minid.containers.model import (
     State,
 )
 from minid.errors import InvalidParameter
+from minid.network.fixed import network_of
 
 RESOURCE_NAMES = tuple(write(Resources()))
 NOT_KEPT = {  # resources that minid has no field for, as dockerd shows them when they were not given
@@ -85,7 +87,7 @@ def summary(
     *,
     image: str,
     now_ns: int,
-    network_ids: dict[str, str],
+    network_ids: Mapping[str, str],
     size: tuple[int, int] | None,
 ) -> dict[str, Any]:
     """One element of ``GET /containers/json``. ``size``: bytes of the writable part and of everything."""
@@ -114,7 +116,7 @@ def inspect(
     *,
     paths: dict[str, str],
     graph_driver: dict[str, Any],
-    network_ids: dict[str, str],
+    network_ids: Mapping[str, str],
     size: tuple[int, int] | None,
 ) -> dict[str, Any]:
     """``GET /containers/{id}/json``. ``paths``: ResolvConfPath, HostnamePath and HostsPath."""
@@ -252,13 +254,6 @@ def mount_point(mount: MountPoint) -> dict[str, Any]:
 # --- network settings
 
 
-def network_name(mode: str) -> str:
-    """The network that a network mode joins; "" for another container's."""
-    if mode.startswith("container:"):
-        return ""
-    return "bridge" if mode in ("", "default") else mode
-
-
 def endpoint_id(container: Container, network: str) -> str:
     """An endpoint lives as long as its container runs."""
     if not container.state.running:
@@ -268,12 +263,12 @@ def endpoint_id(container: Container, network: str) -> str:
     ).hexdigest()
 
 
-def networks(container: Container, network_ids: dict[str, str]) -> dict[str, Any]:
-    names = list(container.networking.endpoints_config) or [network_name(container.host_config.network_mode)]
+def networks(container: Container, network_ids: Mapping[str, str]) -> dict[str, Any]:
+    names = list(container.networking.endpoints_config) or [network_of(container.host_config.network_mode)]
     return {name: _endpoint(container, name, network_ids) for name in names if name}
 
 
-def _endpoint(container: Container, network: str, network_ids: dict[str, str]) -> dict[str, Any]:
+def _endpoint(container: Container, network: str, network_ids: Mapping[str, str]) -> dict[str, Any]:
     wanted = container.networking.endpoints_config.get(network)
     wanted = wanted if isinstance(wanted, dict) else {}
     return {
@@ -294,7 +289,7 @@ def _endpoint(container: Container, network: str, network_ids: dict[str, str]) -
     }
 
 
-def network_settings(container: Container, network_ids: dict[str, str]) -> dict[str, Any]:
+def network_settings(container: Container, network_ids: Mapping[str, str]) -> dict[str, Any]:
     running = container.state.running
     sandbox = hashlib.sha256(f"sandbox {container.id}".encode()).hexdigest() if running else ""
     return {

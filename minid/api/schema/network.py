@@ -1,19 +1,10 @@
 """The networks that every engine has, in Docker's JSON (``Engine API v1.44 § Network``)."""
 
-import hashlib
-from functools import lru_cache
 from typing import Any
 
-from minid.api.schema.container import endpoint_id, network_name
+from minid.api.schema.container import endpoint_id
 from minid.containers.model import Container
-
-FIXED = {"none": "null", "host": "host"}  # name to driver
-
-
-@lru_cache(maxsize=8)
-def network_ids(engine_id: str) -> dict[str, str]:
-    """Name to ID: 64 hex digits that stay the same as long as the engine does."""
-    return {name: hashlib.sha256(f"network {engine_id} {name}".encode()).hexdigest() for name in FIXED}
+from minid.network.fixed import DRIVERS, network_of
 
 
 def network(name: str, network_id: str, created: str, containers: list[Container]) -> dict[str, Any]:
@@ -21,14 +12,14 @@ def network(name: str, network_id: str, created: str, containers: list[Container
     joined = [
         container
         for container in containers
-        if container.state.running and network_name(container.host_config.network_mode) == name
+        if container.state.running and network_of(container.host_config.network_mode) == name
     ]
     return {
         "Name": name,
         "Id": network_id,
         "Created": created,
         "Scope": "local",
-        "Driver": FIXED[name],
+        "Driver": DRIVERS[name],
         "EnableIPv6": False,
         "IPAM": {"Driver": "default", "Options": None, "Config": []},
         "Internal": False,
