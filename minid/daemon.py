@@ -97,7 +97,10 @@ class Daemon:
             lambda host_config: defaults.apply(host_config, self._config),
         )
         contents = Contents(self.snapshots, self.jobs)
-        lookups = Lookups(images=self._images_named)
+        lookups = Lookups(
+            images=self._images_named,
+            networks=lambda container: (container.host_config.network_mode,),
+        )
         self.containers = Containers(
             store, creation, bundles, tasks, groups, execs, runner, contents, news, facts, lookups
         )

@@ -64,6 +64,7 @@ class Bundles:
             cgroup_procs=tuple(cgroup.procs_files),
             oom_file=cgroup.oom_file or "",
             seccomp=self._seccomp(container),
+            seccomp_flags=self._seccomp_flags(container),
             user=config.user,
             group_add=tuple(host_config.group_add or ()),
             init=bool(host_config.init) and not host_config.pid_mode,
@@ -115,6 +116,10 @@ class Bundles:
     def _shm_source(self, container: Container) -> str:
         mode = container.host_config.ipc_mode
         return f"/proc/{self._other(mode).state.pid}/root/dev/shm" if mode.startswith("container:") else ""
+
+    def _seccomp_flags(self, container: Container) -> int:
+        text = security.parse(container.host_config).seccomp or self._default_profile
+        return seccomp.flags(merge.seccomp_profile(text)) if text not in ("", "unconfined") else 0
 
     def _seccomp(self, container: Container) -> str:
         """The path of the compiled filter, made once for each profile and set of capabilities; "" if

@@ -1,14 +1,17 @@
 """What lies inside a container's file system: sizes, changes, copying in and out, export."""
 
-from collections.abc import AsyncIterator
-from typing import Any
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator
 
+from minid.containers import archive
+from minid.containers.archive import PathStat, Place
 from minid.containers.model import Container
-from minid.errors import Unsupported
 from minid.images.snapshots import Snapshots
+from minid.kernel import process
 from minid.shim.client import Jobs
 
-PathStat = Any
+__all__ = ["Contents", "PathStat"]
 
 
 class Contents:
@@ -19,16 +22,22 @@ class Contents:
         self._jobs = jobs
 
     async def size(self, container: Container) -> tuple[int, int]:
+        """Bytes of the container's own files, and with the image's."""
         return await self._snapshots.sizes(container.id, container.diff_ids)
 
     async def changes(self, container: Container) -> list[tuple[str, int]]:
-        raise Unsupported("diff is not there yet")
+        """Absolute paths, sorted, each 0 modified, 1 added or 2 deleted."""
+        return await self._snapshots.changes(container.id, container.diff_ids)
 
     async def stat(self, container: Container, path: str) -> PathStat:
-        raise Unsupported("cp is not there yet")
+        """Raises as ``archive.stat_path``."""
+        with self._place(container) as place:
+            return await archive.stat_path(self._jobs, place, path)
 
     async def get(self, container: Container, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
-        raise Unsupported("cp is not there yet")
+        """Raises as ``archive.get``."""
+        with self._place(container) as place:
+            return await archive.get(self._jobs, place, path)
 
     async def put(
         self,
@@ -39,7 +48,43 @@ class Contents:
         no_overwrite_dir_non_dir: bool,
         copy_uidgid: bool,
     ) -> None:
-        raise Unsupported("cp is not there yet")
+        """Raises as ``archive.put``. A stopped container must not be started meanwhile."""
+        user = container.config.user if copy_uidgid else ""
+        with self._place(container) as place:
+            await archive.put(
+                self._jobs, place, path, stream, user=user, no_overwrite_dir_non_dir=no_overwrite_dir_non_dir
+            )
 
     async def export(self, container: Container) -> AsyncIterator[bytes]:
-        raise Unsupported("export is not there yet")
+        """The root file system without volumes."""
+        with self._place(container) as place:
+            return await archive.export(self._jobs, place)
+
+    @contextlib.contextmanager
+    def _place(self, container: Container) -> Iterator[Place]:
+        namespace = _mount_namespace(container.state.pid, container.state.pid_start_ticks)
+        try:
+            yield Place(
+                name=container.name,
+                rootfs=self._snapshots.rootfs(container.id, container.diff_ids),
+                mounts=container.mounts,
+                namespace=namespace,
+                readonly_rootfs=container.host_config.readonly_rootfs,
+            )
+        finally:
+            if namespace is not None:
+                os.close(namespace)
+
+
+def _mount_namespace(pid: int, start_ticks: int) -> int | None:
+    """A descriptor of the process's mount namespace, None if there is no such process (any more)."""
+    if not pid:
+        return None
+    try:
+        namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if process.exists(pid, start_ticks):  # looked at after the open: the descriptor is that process's
+        return namespace
+    os.close(namespace)
+    return None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minid.containers import capabilities, etcfiles, merge, mounts, names, security, validate
+from minid.containers import etcfiles, merge, mounts, names, security, spec, validate
 from minid.containers.host import Host
 from minid.containers.model import Container, ContainerConfig, CreateRequest, HostConfig, MountPoint, State
 from minid.containers.mounts import PlannedMount
@@ -153,9 +153,6 @@ class Creation:
         options = security.parse(host_config)
         if options.seccomp not in ("", "unconfined"):
             merge.seccomp_profile(options.seccomp)
-        _, lacking = capabilities.resolve(host_config, self._host.capabilities)
-        if lacking:
-            warnings.append("This daemon lacks, and so cannot give to the container: " + ", ".join(lacking))
         if host_config.network_mode in ("default", "bridge"):
             if host_config.port_bindings or host_config.publish_all_ports:
                 raise InvalidParameter("ports cannot be published: " + NO_BRIDGE)
@@ -164,7 +161,7 @@ class Creation:
             "container:"
         ):
             raise NotFound(f"network {host_config.network_mode} not found")
-        return config, host_config, warnings
+        return config, spec.with_protected_paths(host_config), warnings
 
     def _volumes_from(self, host_config: HostConfig) -> list[tuple[Sequence[MountPoint], str]]:
         result: list[tuple[Sequence[MountPoint], str]] = []

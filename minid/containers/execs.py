@@ -40,6 +40,9 @@ class Execs:
             if len(matches) != 1:
                 raise NotFound(f"No such exec instance: {exec_id}")
             record = matches[0]
+        if record.running:
+            self._tasks.catch_up(record.container_id)
+            record = self._execs[record.id]
         return record
 
     def create(self, container: Container, config: ExecConfig) -> str:

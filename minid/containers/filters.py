@@ -11,6 +11,7 @@ from minid.containers import validate
 from minid.containers.lifecycle import STATUSES
 from minid.containers.model import Container, ListFilter
 from minid.errors import InvalidParameter, NotFound
+from minid.images.timestamps import moment
 
 _KEYS = (
     "ancestor before exited expose health id is-task isolation label name network publish since status volume"
@@ -175,3 +176,19 @@ def match_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
         if key not in labels or (equals and labels[key] != value):
             return False
     return True
+
+
+def prunable(containers: Iterable[Container], wanted: Mapping[str, Sequence[str]]) -> list[Container]:
+    """What ``POST /containers/prune`` removes: containers that do not run and match.
+
+    ``wanted``: ``label``, ``label!`` (not these), ``until`` (created before; a timestamp or a duration).
+    """
+    limit_ns = min((moment(text) for text in wanted.get("until", ())), default=1 << 63)
+    return [
+        container
+        for container in containers
+        if container.state.status in ("created", "exited", "dead")
+        and container.created_ns < limit_ns
+        and match_labels(container.config.labels, wanted.get("label", ()))
+        and not (wanted.get("label!") and match_labels(container.config.labels, wanted["label!"]))
+    ]

@@ -80,7 +80,11 @@ class Containers:
 
     def get(self, ref: str) -> Container:
         """By id, unique prefix, name or /name. Raises NotFound."""
-        return self._store.get(ref)
+        container = self._store.get(ref)
+        if container.state.running:
+            self._tasks.catch_up(container.id)
+            container = self._store.find(container.id) or container
+        return container
 
     def list(self, wanted: ListFilter) -> ContainerList:
         """Newest first, filters applied."""
@@ -150,6 +154,9 @@ class Containers:
         """
         container = self.get(ref)
         number = signal_number(signal or "SIGKILL")
+        if container.state.status == "restarting":
+            await self.stop(ref)
+            return
         if not container.state.running:
             lifecycle.after(container.state.status, "kill", ref=ref)
         if number in (SIGKILL, signal_number(container.config.stop_signal or "SIGTERM")):
@@ -238,16 +245,11 @@ class Containers:
     async def prune(self, wanted: Mapping[str, Sequence[str]]) -> tuple[Ids, int]:
         """Remove every container that does not run and matches; ids and bytes."""
         removed, reclaimed_bytes = [], 0
-        for container in self._prunable(wanted):
+        for container in filters.prunable(self._store.all(), wanted):
             reclaimed_bytes += (await self.size(container.id))[0]
             await self.remove(container.id)
             removed.append(container.id)
         return removed, reclaimed_bytes
-
-    def _prunable(self, wanted: Mapping[str, Sequence[str]]) -> ContainerList:
-        labels = {key: tuple(values) for key, values in wanted.items()}
-        idle = ListFilter(all=True, filters={"status": ("created", "exited", "dead"), **labels})
-        return filters.select(self._store.all(), idle, self._lookups)
 
     # -- streams
 

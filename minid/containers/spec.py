@@ -10,6 +10,7 @@ Sources: OCI runtime-spec config.md, config-linux.md; what dockerd 20.10 and 28 
 
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from minid.containers import capabilities, devices, resources, security
@@ -116,7 +117,8 @@ def build(
     }
     if seccomp is not None:
         linux["seccomp"] = dict(seccomp)
-    masked, readonly = _hidden(host_config)
+    protected = with_protected_paths(host_config)
+    masked, readonly = list(protected.masked_paths or ()), list(protected.readonly_paths or ())
     if masked:
         linux["maskedPaths"] = masked
     if readonly:
@@ -196,14 +198,17 @@ def replace_env(base: Iterable[str], changes: Iterable[str]) -> list[str]:
     return list(result.values())
 
 
-def _hidden(host_config: HostConfig) -> tuple[list[str], list[str]]:
-    """``(masked, readonly)``; an empty list from the user (``systempaths=unconfined``) means none."""
-    if host_config.privileged:
-        return [], []
+def with_protected_paths(host_config: HostConfig) -> HostConfig:
+    """``host_config`` with the masked and read-only paths it will get; an empty list from the user
+    (``systempaths=unconfined``) means none.
+    """
     masked, readonly = host_config.masked_paths, host_config.readonly_paths
-    return (
-        list(MASKED_PATHS if masked is None else masked),
-        list(READONLY_PATHS if readonly is None else readonly),
+    if host_config.privileged:
+        masked, readonly = (), ()
+    return replace(
+        host_config,
+        masked_paths=MASKED_PATHS if masked is None else masked,
+        readonly_paths=READONLY_PATHS if readonly is None else readonly,
     )
 
 

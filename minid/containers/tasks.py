@@ -40,6 +40,7 @@ class TaskOptions:
     cgroup_procs: tuple[str, ...]
     oom_file: str
     seccomp: str
+    seccomp_flags: int
     user: str
     group_add: tuple[str, ...]
     init: bool
@@ -72,6 +73,12 @@ class Tasks:
 
     def find(self, container_id: str) -> Task | None:
         return self._tasks.get(container_id)
+
+    def catch_up(self, container_id: str) -> None:
+        """Let what its shim has told already take effect."""
+        task = self._tasks.get(container_id)
+        if task is not None:
+            task.connection.catch_up()
 
     def write_bundle(self, container_id: str, spec: Mapping[str, Any], options: TaskOptions) -> None:
         """Put ``config.json`` and ``task.json`` in place and clear what the last run left."""

@@ -1,13 +1,11 @@
 """Btrfs subvolumes by ioctl (``linux/btrfs.h``). Raises OSError; needs CAP_SYS_ADMIN to delete one."""
 
-import ctypes
 import errno
 import fcntl
 import os
 import struct
 
-from minid.kernel import syscall
-from minid.kernel.files import remove_tree
+from minid.kernel.files import fs_type, remove_tree
 
 SUPER_MAGIC = 0x9123683E  # linux/magic.h
 FIRST_FREE_OBJECTID = 256  # the inode number of every subvolume's root
@@ -18,12 +16,11 @@ _NAME_MAX = 4087
 
 def is_btrfs(path: str) -> bool:
     """Whether ``path`` lies on a btrfs (statfs(2))."""
-    buffer = bytearray(256)
-    data = (ctypes.c_char * len(buffer)).from_buffer(buffer)
-    if syscall.libc.statfs(os.fsencode(path), data) != 0:
-        raise syscall.fail("statfs", path)
-    (magic,) = struct.unpack_from("=l", buffer)
-    return bool(magic & 0xFFFFFFFF == SUPER_MAGIC)
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return fs_type(fd) == SUPER_MAGIC
+    finally:
+        os.close(fd)
 
 
 def is_subvolume(path: str) -> bool:

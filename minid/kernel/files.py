@@ -3,9 +3,11 @@ OSError.
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 
 from minid.kernel import syscall
@@ -22,6 +24,15 @@ def syncfs(fd: int) -> None:
     """syncfs(2): everything written so far to the file system of ``fd`` is on the disk when this returns."""
     if syscall.libc.syncfs(fd) != 0:
         raise syscall.fail("syncfs")
+
+
+def fs_type(fd: int) -> int:
+    """The magic number of the file system that ``fd`` is on (fstatfs(2), linux/magic.h)."""
+    buffer = bytearray(256)
+    data = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+    if syscall.libc.fstatfs(fd, data) != 0:
+        raise syscall.fail("fstatfs")
+    return int.from_bytes(buffer[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF
 
 
 def fsync_dir(path: str) -> None:

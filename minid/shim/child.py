@@ -182,11 +182,10 @@ def _enter_working_directory(path: str) -> None:
     """chdir(2); the kernel tells whether we are still inside the root (CVE-2024-21626)."""
     try:
         os.chdir(path)
-    except FileNotFoundError:
-        os.makedirs(path, 0o755, exist_ok=True)
-        os.chdir(path)
     except OSError as error:
-        raise StartError(f'chdir to cwd ("{path}") set in config.json failed: {_words(error)}') from error
+        kind = "CommandNotFound" if error.errno == errno.ENOENT else "CommandNotExecutable"
+        text = f'chdir to cwd ("{path}") set in config.json failed: {_words(error)}'
+        raise StartError(text, kind) from error
     if not os.getcwd().startswith("/"):
         raise StartError("current working directory is outside of container mount namespace root")
 
@@ -199,7 +198,7 @@ def _drop_privileges(spec: Spec, task: dict[str, Any], user: users.User) -> None
     capabilities.clear_ambient()
     capabilities.limit_bounding(chosen.get("bounding", ()))
     if program and not no_new_privileges:
-        seccomp_filter.load(program)
+        seccomp_filter.load(program, task.get("seccomp_flags", 0))
     capabilities.set_keep_caps(True)
     os.setgroups(user.additional_gids)
     os.setresgid(user.gid, user.gid, user.gid)
@@ -215,7 +214,7 @@ def _drop_privileges(spec: Spec, task: dict[str, Any], user: users.User) -> None
     if no_new_privileges:
         process.set_no_new_privs()
         if program:
-            seccomp_filter.load(program)
+            seccomp_filter.load(program, task.get("seccomp_flags", 0))
 
 
 def _find_program(name: str, path: str) -> str:

@@ -190,11 +190,20 @@ class ShimConnection:
             raise JobError(message["error"], message["kind"], message.get("errno"), message.get("path"))
         return message
 
-    def _on_readable(self) -> None:
+    def catch_up(self) -> None:
+        """Take in what the shim has sent already, before the loop gets to it.
+
+        A client that saw its stream end may ask what became of it before this connection's turn comes.
+        """
+        while not self.closed and self._on_readable():
+            pass
+
+    def _on_readable(self) -> bool:
+        """Deal with one message; False when there was none."""
         try:
             message, fds = messages.receive(self._socket)
         except BlockingIOError:
-            return
+            return False
         except (OSError, messages.MessageError):
             message, fds = None, []
         for fd in fds:
@@ -207,6 +216,7 @@ class ShimConnection:
             future = self._answers.get(message.get("n", 0))
             if future is not None and not future.done():
                 future.set_result(message)
+        return True
 
     def close(self) -> None:
         """Idempotent; pending requests fail with ConnectionError."""

@@ -10,6 +10,7 @@ that runs here was imported long before; nothing from the image is run on our be
 
 import errno
 import os
+import re
 import stat
 from typing import Any
 
@@ -32,6 +33,8 @@ DEFAULT_DEVICES = tuple(
         ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)
     )
 )  # fmt: skip
+FOREIGN = re.compile(r"/proc/(\d+)/root(/.*)")
+MOVE_FLAGS = syscall.MOVE_MOUNT_F_EMPTY_PATH | syscall.MOVE_MOUNT_T_EMPTY_PATH
 NULL_DEVICE = os.makedev(1, 3)
 
 
@@ -75,17 +78,20 @@ def _set_name(function: Any, name: str) -> None:
 def build(spec: Spec, task: dict[str, Any], bundle: str) -> None:
     """Mount everything and make it the process's root; afterwards ``/`` is the container's."""
     root = os.path.join(bundle, spec["root"]["path"])
-    mounts.set_propagation("/", mounts.PROPAGATION[spec["linux"].get("rootfsPropagation") or "rslave"])
+    trees = _early_trees(spec["mounts"])
+    mounts.set_propagation("/", syscall.MS_SLAVE | syscall.MS_REC)
     _mount_root(task["rootfs"], root)
     root_fd = rootpath.open_root(root)
     for mount in spec["mounts"]:
-        _mount_one(root_fd, mount)
+        _mount_one(root_fd, mount, trees.get(mount["destination"]))
     if any(mount["destination"] == "/dev" and mount["type"] != "bind" for mount in spec["mounts"]):
         _make_devices(root_fd, [*DEFAULT_DEVICES, *spec["linux"].get("devices", ())])
     os.close(rootpath.ensure_dir(root_fd, spec["process"]["cwd"]))
     _write_sysctls(root_fd, spec["linux"].get("sysctl") or {})
     _pivot(root_fd)
     os.close(root_fd)
+    if spec["linux"].get("rootfsPropagation"):
+        mounts.set_propagation("/", mounts.PROPAGATION[spec["linux"]["rootfsPropagation"]])
     for path in spec["linux"].get("readonlyPaths") or ():
         _make_path_readonly(path)
     for path in spec["linux"].get("maskedPaths") or ():
@@ -106,9 +112,26 @@ def _mount_root(rootfs: dict[str, Any], target: str) -> None:
     mounts.set_propagation(target, syscall.MS_PRIVATE)
 
 
-def _mount_one(root: int, mount: dict[str, Any]) -> None:
-    """One entry of ``mounts``; the target is resolved inside the root, and mounted on through its
-    descriptor.
+def _early_trees(entries: list[dict[str, Any]]) -> dict[str, int]:
+    """Sources that have to be taken before this namespace lets go of the host's: destination → mount descriptor.
+
+    Those that go on sharing mounts with the host, and those that lie in another container (``/proc/PID/root/…``).
+    """
+    trees = {}
+    for mount in entries:
+        options = mount.get("options", ())
+        foreign = FOREIGN.fullmatch(mount.get("source", ""))
+        if foreign:
+            trees[mount["destination"]] = mounts.clone_from_process(int(foreign[1]), foreign[2])
+        elif "shared" in options or "rshared" in options:
+            trees[mount["destination"]] = mounts.clone_tree(mount["source"], recursive="rbind" in options)
+    return trees
+
+
+def _mount_one(root: int, mount: dict[str, Any], tree: int | None) -> None:
+    """One entry of ``mounts``; the target is resolved inside the root, and mounted on through its descriptor.
+
+    ``tree``: the source as a detached mount, if it was taken early.
     """
     kind, source, destination = mount["type"], mount.get("source", ""), mount["destination"]
     flags, propagation, data = mounts.parse_options(mount.get("options", ()))
@@ -116,13 +139,17 @@ def _mount_one(root: int, mount: dict[str, Any]) -> None:
         _mount_cgroup(root, destination, flags)
         return
     is_bind = bool(flags & syscall.MS_BIND)
-    directory = os.path.isdir(source) if is_bind else True
+    directory = os.path.isdir(source if tree is None else mounts.fd_path(tree)) if is_bind else True
     target = rootpath.ensure_mountpoint(root, destination, directory=directory)
     try:
         if is_bind:
-            _bind(
-                root, source, target, destination, flags, propagation, recursive_ro="rro" in data.split(",")
-            )
+            bind = flags & (syscall.MS_BIND | syscall.MS_REC)
+            if tree is None:
+                syscall.mount(source, mounts.fd_path(target), None, bind)
+            else:
+                syscall.move_mount(tree, "", target, MOVE_FLAGS)
+                os.close(tree)
+            _finish_bind(root, destination, flags & ~bind, propagation, recursive_ro="rro" in data.split(","))
             return
         if kind == "tmpfs" and "tmpcopyup" in data.split(","):
             data = ",".join(option for option in data.split(",") if option != "tmpcopyup")
@@ -136,25 +163,17 @@ def _mount_one(root: int, mount: dict[str, Any]) -> None:
         os.close(mounted)
 
 
-def _bind(
-    root: int,
-    source: str,
-    target: int,
-    destination: str,
-    flags: int,
-    propagation: list[int],
-    *,
-    recursive_ro: bool,
+def _finish_bind(
+    root: int, destination: str, flags: int, propagation: list[int], *, recursive_ro: bool
 ) -> None:
-    bind = flags & (syscall.MS_BIND | syscall.MS_REC)
-    syscall.mount(source, mounts.fd_path(target), None, bind)
+    """Propagation and flags of a bind that has just been mounted; mount(2) ignores them in the same call."""
     mounted = rootpath.open_in_root(root, destination)
     try:
         path = mounts.fd_path(mounted)
         for propagation_flags in propagation or [syscall.MS_PRIVATE | syscall.MS_REC]:
             mounts.set_propagation(path, propagation_flags)
-        if flags & ~bind & ~syscall.MS_RDONLY:
-            mounts.remount_bind(path, flags & ~bind)
+        if flags & ~syscall.MS_RDONLY:
+            mounts.remount_bind(path, flags)
         if flags & syscall.MS_RDONLY or recursive_ro:
             mounts.make_readonly(mounted, recursive=recursive_ro)
     finally:

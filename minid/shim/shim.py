@@ -242,6 +242,7 @@ class Shim:
             request = json.loads(file.read())
         if request["seccomp"]:
             request["seccomp_program"] = self._task.get("seccomp_program")
+            request["seccomp_flags"] = self._task["seccomp_flags"]
         request["cgroup_procs"] = self._task["cgroup_procs"]
         request["namespaces"] = [
             namespace["type"] for namespace in self._spec["linux"]["namespaces"] if namespace["type"] != "pid"
