@@ -157,8 +157,6 @@ def _host_config(options: Options, binds: list[str], bindings: dict[str, Any]) -
         config["Runtime"] = options["runtime"]
     if options.given("init"):
         config["Init"] = options["init"]
-    if options["kernel-memory"]:
-        config["KernelMemory"] = options["kernel-memory"]
     return config
 
 
@@ -295,11 +293,10 @@ def _capabilities(names: list[str]) -> list[str] | None:
     """Normal form: upper case with CAP_, "ALL" as it is, sorted without doubles, None for none."""
     result = set()
     for name in names:
-        for part in name.split(","):
-            upper = part.strip().upper()
-            if upper and upper != "ALL" and upper != "RESET" and not upper.startswith("CAP_"):
-                upper = "CAP_" + upper
-            result.add(upper)
+        upper = name.strip().upper()
+        if upper not in ("", "ALL", "RESET") and not upper.startswith("CAP_"):
+            upper = "CAP_" + upper
+        result.add(upper)
     if "ALL" in result:
         return ["ALL"]
     return sorted(result) or None
@@ -475,7 +472,7 @@ def _security(texts: list[str]) -> tuple[list[str] | None, list[str] | None, lis
                 raise refused(f"compacting json for seccomp profile ({value}) failed: {error}") from None
             text = f"seccomp={jsontext.dumps(profile)}"
         result.append(text)
-    return result or None, masked, masked
+    return result if texts else None, masked, masked
 
 
 def _device_limits(options: Options) -> dict[str, Any]:
@@ -586,7 +583,7 @@ def _endpoints(options: Options) -> dict[str, Any]:
         endpoint["MacAddress"] = _mac_address(network.get("mac-address", ""))
         endpoint["DriverOpts"] = _pairs(network["driver-opt"]) or None
         endpoint["GwPriority"] = int(network.get("gw-priority", 0))
-        if endpoint != _NO_ENDPOINT or not options["network"] or not _built_in(network["name"]):
+        if endpoint != _NO_ENDPOINT or not options["network"] or len(networks) > 1:
             result[network["name"]] = endpoint
     return result
 

@@ -51,7 +51,7 @@ CREATE_FLAGS = (
     ("ip6", "", "string", "IPv6 address (2001:db8::33)"),
     ("ipc", "", "string", "IPC mode: private, shareable, host, none or container:NAME"),
     ("isolation", "", "string", "Isolation technology"),
-    ("kernel-memory", "", "bytes", "Kernel memory limit"),
+    ("kernel-memory", "", "bytes", "Accepted and ignored: the kernel has no such limit any more"),
     ("label", "l", "list", "Set a label (key=value)"),
     ("label-file", "", "list", "Read labels from a file, one a line"),
     ("link", "", "list", "Add a link to another container (NAME[:ALIAS])"),

@@ -83,8 +83,8 @@ def _parse(text: str) -> dict[str, Any]:
     if not mount.get("Target"):
         raise ValueError("target is required")
     kind = mount["Type"]
-    if volume and "DriverConfig" not in volume and ("Labels" in volume or "NoCopy" in volume):
-        volume["DriverConfig"] = {}
+    if volume:
+        volume.setdefault("DriverConfig", {})
     for name, settings, key in (
         ("volume", volume, "VolumeOptions"),
         ("image", image, "ImageOptions"),

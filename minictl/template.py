@@ -51,14 +51,19 @@ class _Continue(Exception):
 class Template:
     """A parsed template. Raises TemplateError when `text` isn't one."""
 
-    def __init__(self, text: str, missing: Mapping[str, Any] | None = None) -> None:
-        """`missing` gives the values of fields that an answer may leave out (they are no error then)."""
+    def __init__(
+        self, text: str, missing: Mapping[str, Any] | None = None, null: Mapping[str, str] | None = None
+    ) -> None:
+        """`missing` gives the values of fields that an answer may leave out (they are no error then), `null` what is
+        printed for fields whose value is null (lists and maps that Go knows to be such: `[]`, `map[]`).
+        """
         self._nodes = _Parser(_lex(text)).block(())[0]
         self._missing = missing or {}
+        self._null = null or {}
 
     def render(self, data: Any) -> str:
         out: list[str] = []
-        _Run(self._missing, data, out).nodes(self._nodes, data)
+        _Run(self._missing, self._null, data, out).nodes(self._nodes, data)
         return "".join(out)
 
 
@@ -358,8 +363,11 @@ _NO_ARGUMENT = object()
 
 
 class _Run:
-    def __init__(self, missing: Mapping[str, Any], root: Any, out: list[str]) -> None:
+    def __init__(
+        self, missing: Mapping[str, Any], null: Mapping[str, str], root: Any, out: list[str]
+    ) -> None:
         self._missing = missing
+        self._null = null
         self._out = out
         self._scopes: list[dict[str, Any]] = [{"$": root}]
 
@@ -371,7 +379,9 @@ class _Run:
             elif kind == "print":
                 value = self._pipe(node[1], dot)
                 if not node[1][1]:
-                    self._out.append(template_functions.text_of(value))
+                    self._out.append(
+                        self._null_text(node[1]) if value is None else template_functions.text_of(value)
+                    )
             elif kind == "break":
                 raise _Break
             elif kind == "continue":
@@ -389,6 +399,11 @@ class _Run:
                             self.nodes(node[3], dot)
                 finally:
                     self._scopes.pop()
+
+    def _null_text(self, pipe: Any) -> str:
+        operand = pipe[3][-1][0]
+        name = operand[2][-1][0] if operand[0] == "field" else ""
+        return self._null.get(name, template_functions.text_of(None))
 
     def _range(self, node: Any, dot: Any) -> None:
         names = node[1][1]

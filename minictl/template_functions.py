@@ -171,6 +171,8 @@ def _slice(value: Any, *bounds: int) -> Any:
 
 
 def _length(value: Any) -> int:
+    if value is None:  # a list or a map that JSON has as null
+        return 0
     if not isinstance(value, str | dict | list | tuple):
         raise ValueError(f"len of type {type_of(value)}")
     return len(value.encode()) if isinstance(value, str) else len(value)

@@ -23,6 +23,8 @@ def cp(options: Options, arguments: list[str], engine: Engine) -> int:
     source, target = _split(arguments[0]), _split(arguments[1])
     if source[0] and target[0]:
         raise Failure("copying between containers is not supported")
+    if source[0] or target[0]:
+        engine.settle_version()  # an answer to HEAD can't say that the version is too new, and a body goes once
     if source[0]:
         return _copy_out(options, engine, source[0], source[1], target[1])
     if target[0]:
@@ -175,14 +177,13 @@ def _target(engine: Engine, where: str, target: str) -> tuple[dict[str, Any] | N
 
 
 def _stat(engine: Engine, where: str, path: str) -> dict[str, Any] | None:
-    """What the daemon says of `path` in the container; None when nothing is there. No such container is an
-    error.
+    """What the daemon says of `path` in the container, None when it can't: the request that follows then tells why.
+
+    That there is no such container is an error at once.
     """
     try:
         response = engine.request("HEAD", where, {"path": path})
-    except ApiError as error:
-        if error.http_status != 404:
-            raise
+    except ApiError:
         container = where.split("/")[2]
         engine.call("GET", f"/containers/{container}/json")
         return None

@@ -20,6 +20,21 @@ _PATHS = {
 }
 # Fields that the API leaves out when they have no value: a template may ask for them all the same.
 _OMITTED = {"Health": None, "Healthcheck": None, "ExposedPorts": None, "StopSignal": "", "StopTimeout": None}
+# What Go prints for lists, maps and pointers that are nil (null in JSON).
+_LISTS = (
+    "Aliases", "Args", "Binds", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps", "BlkioWeightDevice", "CapAdd", "CapDrop", "Cmd", "DeviceCgroupRules", "DeviceRequests",
+    "Devices", "Dns", "DnsOptions", "DnsSearch", "DNSNames", "Entrypoint", "Env", "ExecIDs", "ExtraHosts", "GroupAdd",
+    "Layers", "Links", "MaskedPaths", "Mounts", "OnBuild", "ReadonlyPaths", "RepoDigests", "RepoTags", "SecurityOpt",
+    "SecondaryIPAddresses", "SecondaryIPv6Addresses", "Shell", "Ulimits", "VolumesFrom",
+)  # fmt: skip
+_MAPS = (
+    "DriverOpts", "ExposedPorts", "Labels", "Networks", "Options", "PortBindings", "Ports", "Sysctls", "Tmpfs", "Volumes",
+)  # fmt: skip
+_POINTERS = (
+    "Health", "Healthcheck", "IPAMConfig", "Init", "MemorySwappiness", "OomKillDisable", "PidsLimit", "StopTimeout",
+)  # fmt: skip
+_NULL = dict.fromkeys(_LISTS, "[]") | dict.fromkeys(_MAPS, "map[]") | dict.fromkeys(_POINTERS, "<nil>")
 _OTHER_TYPES = ("config", "node", "plugin", "secret", "service", "task")
 
 
@@ -66,7 +81,7 @@ def _show(names: list[str], template: str, find: Callable[[str], Any]) -> int:
         from minictl.template import Template, TemplateError
 
         try:
-            parsed = Template(template, _OMITTED)
+            parsed = Template(template, _OMITTED, _NULL)
         except TemplateError as error:
             raise Failure(error.message, 64) from None
     found = []

@@ -41,11 +41,10 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
 
 
 def create(options: Options, arguments: list[str], engine: Engine) -> int:
-    body = {
-        "Driver": options["driver"],
-        "DriverOpts": dict(text.partition("=")[::2] for text in options["opt"]),
-        "Labels": dict(text.partition("=")[::2] for text in options["label"]),
-    }
+    body = {"Driver": options["driver"]}
+    for key, flag in (("DriverOpts", "opt"), ("Labels", "label")):
+        if options[flag]:
+            body[key] = dict(text.partition("=")[::2] for text in options[flag])
     if arguments:
         body["Name"] = arguments[0]
     print(engine.call("POST", "/volumes/create", None, body)["Name"])
