@@ -40,6 +40,7 @@ from minid.volumes.service import Volumes
 PRELOAD = (
     "minid.images.layers",
     "minid.volumes.copyup",
+    "minid.containers.archive_jobs",
 )
 
 log = logging.getLogger(__name__)

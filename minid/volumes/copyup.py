@@ -16,7 +16,7 @@ def copy_up_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     volume = os.open(request["volume"], OPEN_DIR & ~os.O_NOFOLLOW)
     if os.listdir(volume):
         return {"copied": False}
-    root = rootmount.mount_root(request["rootfs"], read_only=True)
+    root = rootmount.mount_root(request["rootfs"], scratch=True)
     source = rootpath.find_in_root(root, request["path"], os.O_RDONLY | os.O_DIRECTORY)
     if source is None:
         return {"copied": False}

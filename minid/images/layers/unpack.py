@@ -40,7 +40,7 @@ _GOES_ON_WITHOUT_XATTR = (errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class Unpacker:
-    """Unpacks one archive into ``/``. ``style`` is one of ``STYLES``.
+    """Unpacks one archive into ``/``, or into the directory ``base`` of it. ``style`` is one of ``STYLES``.
 
     ``owner`` (uid, gid) replaces every owner in the archive; ``keep_kind`` refuses to put a directory where
     a non-directory is and the other way round (``noOverwriteDirNonDir``). Afterwards ``entries`` and
@@ -49,10 +49,13 @@ class Unpacker:
     "list"), and ``root_entry`` whether the archive told the root directory's own mode and owner.
     """
 
-    def __init__(self, style: str, *, owner: tuple[int, int] | None = None, keep_kind: bool = False) -> None:
+    def __init__(
+        self, style: str, *, base: bytes = b"", owner: tuple[int, int] | None = None, keep_kind: bool = False
+    ) -> None:
         if style not in STYLES:
             raise ValueError(f"unknown style {style}")
         self._style = style
+        self._base = clean_name(base)
         self._owner = owner
         self._keep_kind = keep_kind
         self._inherits = style == "plain"  # directories that were there may be setgid or have default ACLs
@@ -97,6 +100,8 @@ class Unpacker:
         if not path:
             self._root_entry(entry)
             return
+        if self._base:
+            path = self._base + b"/" + path
         directory, _, name = path.rpartition(b"/")
         parent = self._held.get(directory)
         if parent is None:
@@ -190,6 +195,8 @@ class Unpacker:
         target = clean_name(entry.linkname)
         if not target:
             raise TarError(f"{show(entry.name)}: a hard link to the root directory")
+        if self._base:
+            target = self._base + b"/" + target
         if target == path:
             return
         directory, _, target_name = target.rpartition(b"/")
