@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import stat
 from typing import Any
 
@@ -67,3 +68,27 @@ def facts(path: str, data_limit: int) -> dict[str, Any]:
         result["sha256"] = hashlib.sha256(data).hexdigest()
         result["data"] = data[:data_limit].hex()
     return result
+
+
+def live_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Be a running container: make ``rootfs`` the root of a mount namespace, with /proc, volumes and a
+    tmpfs on /run, send it over the socket ``fds[0]`` and stay until that is closed at the other end.
+    """
+    root = mount(request["rootfs"])
+    for source, destination in request["binds"]:
+        os.makedirs(root + destination, exist_ok=True)
+        syscall.mount(source, root + destination, None, syscall.MS_BIND)
+    for kind, destination in (("proc", "/proc"), ("tmpfs", "/run")):
+        os.makedirs(root + destination, exist_ok=True)
+        syscall.mount(kind, root + destination, kind)
+    if request["readonly"]:
+        mounts.remount_bind(root, syscall.MS_RDONLY)
+    os.chdir(root)
+    syscall.pivot_root(".", ".")
+    syscall.umount(".", syscall.MNT_DETACH)
+    os.chdir("/")
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    with socket.socket(fileno=fds[0]) as sock:
+        socket.send_fds(sock, [b"x"], [namespace])
+        sock.recv(1)
+    return {}
