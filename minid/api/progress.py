@@ -10,6 +10,7 @@ from aiohttp import web
 from minid.api.answers import json_line
 from minid.api.call import Call
 from minid.api.failure import message_of, status_of
+from minid.images.model import Progress
 
 INTERVAL_S = 0.1
 
@@ -21,7 +22,7 @@ class Thinner:
         self._clock = clock
         self._last: dict[str, tuple[str, float]] = {}
 
-    def passes(self, report: Any) -> bool:
+    def passes(self, report: Progress) -> bool:
         now = self._clock()
         status, when = self._last.get(report.id, ("", 0.0))
         finished = report.current_bytes is not None and report.current_bytes == report.total_bytes
@@ -34,8 +35,8 @@ class Thinner:
 
 async def stream_progress(
     call: Call,
-    work: Callable[[Callable[[Any], None]], Awaitable[Any]],
-    render: Callable[[Any], dict[str, Any]],
+    work: Callable[[Callable[[Progress], None]], Awaitable[object]],
+    render: Callable[[Progress], dict[str, Any]],
 ) -> web.StreamResponse:
     """Run ``work(report)`` and send what it reports; it is cancelled when the client goes away.
 
@@ -44,7 +45,7 @@ async def stream_progress(
     queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     thinner = Thinner()
 
-    def report(progress: Any) -> None:
+    def report(progress: Progress) -> None:
         if thinner.passes(progress):
             queue.put_nowait(render(progress))
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from minid.config import Config
+from minid.containers.service import Containers
 from minid.events import EventBus
 from minid.hostinfo import HostInfo
+from minid.images.service import Images
+from minid.volumes.service import Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +18,10 @@ class Services:
     ``engine_id`` is ``info().id``, kept by the server so as not to gather everything for it.
     """
 
-    images: Any
-    containers: Any
-    volumes: Any
+    images: Images
+    containers: Containers
+    volumes: Volumes
     events: EventBus
-    config: Any
+    config: Config
     info: Callable[[], HostInfo]
     engine_id: str = ""

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import AsyncIterator
-from typing import Any
 
 from aiohttp import web
 
@@ -10,6 +9,7 @@ from minid.api.answers import empty_response, json_line
 from minid.api.call import Call
 from minid.api.routing import Routes
 from minid.api.schema.path import path_stat
+from minid.containers.archive import PathStat
 from minid.errors import InvalidParameter
 
 routes = Routes()
@@ -25,7 +25,7 @@ def wanted_path(call: Call) -> str:
     return path
 
 
-def stat_header(stat: Any) -> dict[str, str]:
+def stat_header(stat: PathStat) -> dict[str, str]:
     return {STAT_HEADER: base64.b64encode(json_line(path_stat(stat)).rstrip()).decode()}
 
 

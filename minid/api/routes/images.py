@@ -1,7 +1,6 @@
 """Images: pull, list, inspect, history, tag, delete."""
 
 from collections.abc import Callable
-from typing import Any
 
 from aiohttp import web
 
@@ -12,6 +11,7 @@ from minid.api.registry_auth import decode_registry_auth
 from minid.api.routing import Routes
 from minid.api.schema import image as schema
 from minid.errors import InvalidParameter, Unsupported
+from minid.images.model import Progress
 from minid.images.reference import parse
 
 routes = Routes()
@@ -35,7 +35,7 @@ async def image_create(call: Call) -> web.StreamResponse:
     tag = call.text("tag")
     all_tags = not tag and parse(name).is_name_only  # clients add ":latest" themselves
 
-    async def work(report: Callable[[Any], None]) -> None:
+    async def work(report: Callable[[Progress], None]) -> None:
         await call.services.images.pull(
             name, tag=tag, platform=call.text("platform"), auth=auth, all_tags=all_tags, progress=report
         )

@@ -19,6 +19,7 @@ from minid.api.schema.naming import parse_timestamp
 from minid.containers.model import ListFilter
 from minid.errors import InvalidParameter
 from minid.events import Event
+from minid.volumes.model import Volume
 
 routes = Routes()
 
@@ -125,8 +126,7 @@ async def system_data_usage(call: Call) -> web.StreamResponse:
     return json_response(data)
 
 
-async def volume_usage(call: Call, volume: Any) -> tuple[int, int]:
-    """Bytes (-1 where the service can't tell) and the number of containers."""
-    users = getattr(call.services.volumes, "users", None)
-    size = getattr(call.services.volumes, "size", None)
-    return (await size(volume.name) if size else -1, len(users(volume.name)) if users else 0)
+async def volume_usage(call: Call, volume: Volume) -> tuple[int, int]:
+    """Bytes, and the number of containers that have it."""
+    volumes = call.services.volumes
+    return await volumes.size(volume.name), len(volumes.users(volume.name))

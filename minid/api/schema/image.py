@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minid.api.schema.naming import seconds_of, timestamp, without_empty
+from minid.images.model import Deleted, HistoryEntry, Image, Progress
 
 NONE_TAG = "<none>:<none>"
 NONE_DIGEST = "<none>@<none>"
@@ -47,7 +48,7 @@ def image_config(config: Any) -> dict[str, Any]:
 
 
 def summary(
-    image: Any, version: tuple[int, ...], *, containers: int = -1, shared_bytes: int = -1
+    image: Image, version: tuple[int, ...], *, containers: int = -1, shared_bytes: int = -1
 ) -> dict[str, Any]:
     """One element of ``GET /images/json``."""
     tags, digests = list(image.tags), list(image.digests)
@@ -69,13 +70,13 @@ def summary(
     return data
 
 
-def labels_of(image: Any) -> Mapping[str, str]:
+def labels_of(image: Image) -> Mapping[str, str]:
     config = image.config.get("config")
     labels = config.get("Labels") if isinstance(config, Mapping) else None
     return labels if isinstance(labels, Mapping) else {}
 
 
-def inspect(image: Any, version: tuple[int, ...], *, graph_driver: dict[str, Any]) -> dict[str, Any]:
+def inspect(image: Image, version: tuple[int, ...], *, graph_driver: dict[str, Any]) -> dict[str, Any]:
     """``GET /images/{name}/json``."""
     config = image.config
     history = config.get("history") or [{}]
@@ -105,7 +106,7 @@ def inspect(image: Any, version: tuple[int, ...], *, graph_driver: dict[str, Any
     return without_empty(data, "Variant", "OsVersion", "Created")
 
 
-def history_entry(entry: Any) -> dict[str, Any]:
+def history_entry(entry: HistoryEntry) -> dict[str, Any]:
     """One element of ``GET /images/{name}/history``, newest first."""
     return {
         "Comment": entry.comment,
@@ -117,11 +118,11 @@ def history_entry(entry: Any) -> dict[str, Any]:
     }
 
 
-def deleted(item: Any) -> dict[str, str]:
+def deleted(item: Deleted) -> dict[str, str | None]:
     return {"Untagged": item.untagged} if item.untagged else {"Deleted": item.deleted}
 
 
-def progress(report: Any) -> dict[str, Any]:
+def progress(report: Progress) -> dict[str, Any]:
     """One line of ``POST /images/create``; the bar's text is what older clients print."""
     data: dict[str, Any] = {"status": report.status}
     if report.current_bytes is not None:

@@ -4,6 +4,7 @@ import stat as modes
 from typing import Any
 
 from minid.api.schema.naming import timestamp
+from minid.containers.archive import PathStat
 
 GO_TYPE_BITS = {  # of Go's fs.FileMode
     modes.S_IFDIR: 1 << 31,
@@ -17,7 +18,7 @@ GO_TYPE_BITS = {  # of Go's fs.FileMode
 GO_SPECIAL_BITS = {modes.S_ISUID: 1 << 23, modes.S_ISGID: 1 << 22, modes.S_ISVTX: 1 << 20}
 
 
-def path_stat(stat: Any) -> dict[str, Any]:
+def path_stat(stat: PathStat) -> dict[str, Any]:
     """``X-Docker-Container-Path-Stat`` before base64; ``stat.mode`` is a ``stat(2)`` st_mode."""
     return {
         "name": stat.name,

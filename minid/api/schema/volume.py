@@ -3,9 +3,10 @@
 from typing import Any
 
 from minid.api.schema.naming import timestamp
+from minid.volumes.model import Volume
 
 
-def volume(volume: Any, usage: tuple[int, int] | None = None) -> dict[str, Any]:
+def volume(volume: Volume, usage: tuple[int, int] | None = None) -> dict[str, Any]:
     """``usage``: bytes and the number of containers, shown by ``/system/df`` only."""
     data: dict[str, Any] = {
         "CreatedAt": timestamp(volume.created_ns // 1_000_000_000 * 1_000_000_000),
