@@ -4,7 +4,8 @@
     image_names   reference → image           image_blobs    which blobs it keeps
     layers        the snapshots that are unpacked, with their sizes
 
-Blobs and layers belong to all images that name them: one is garbage when no row does (see ``retention``).
+Blobs and layers belong to all images that name them: one is garbage when no row does (see ``retention``). No
+transaction here waits for the disk (see ``durability``, and ``synced``).
 """
 
 import json
@@ -29,7 +30,8 @@ SCHEMA = (
         created TEXT NOT NULL,
         diff_ids TEXT NOT NULL,
         parent_id TEXT NOT NULL DEFAULT '',
-        last_tagged_ns INTEGER NOT NULL DEFAULT 0
+        last_tagged_ns INTEGER NOT NULL DEFAULT 0,
+        synced INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID;
     CREATE TABLE image_names (
         reference TEXT PRIMARY KEY,
@@ -52,7 +54,8 @@ SCHEMA = (
         diff_id TEXT PRIMARY KEY,
         size_bytes INTEGER NOT NULL,
         entries INTEGER NOT NULL,
-        unpacked_ns INTEGER NOT NULL
+        unpacked_ns INTEGER NOT NULL,
+        synced INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID
     """,
 )
@@ -82,9 +85,9 @@ class Catalog:
         names: Iterable[Reference],
         parent_id: str = "",
     ) -> None:
-        """Make the image exist (or add ``blobs`` and ``names`` to it), durably and at once."""
+        """Make the image exist (or add ``blobs`` and ``names`` to it), at once."""
         now = time.time_ns()
-        with self._database.transaction(durable=True) as connection:
+        with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO images (id, manifest_digest, media_type, created, diff_ids, parent_id) "
                 "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
@@ -101,18 +104,18 @@ class Catalog:
 
     def name(self, reference: Reference, image_id: str) -> None:
         """Let ``reference`` mean ``image_id`` from now on."""
-        with self._database.transaction(durable=True) as connection:
+        with self._database.transaction() as connection:
             _point(connection, reference, image_id, time.time_ns())
 
     def unname(self, reference: Reference) -> bool:
         """Remove a name; False when there was none."""
-        with self._database.transaction(durable=True) as connection:
+        with self._database.transaction() as connection:
             cursor = connection.execute("DELETE FROM image_names WHERE reference = ?", (str(reference),))
             return cursor.rowcount > 0
 
     def remove(self, image_id: str) -> tuple[list[str], list[str]]:
         """Remove an image and its names; returns the diff IDs and blobs that it had. Idempotent."""
-        with self._database.transaction(durable=True) as connection:
+        with self._database.transaction() as connection:
             diff_ids = _column(connection, "SELECT diff_id FROM image_layers WHERE image_id = ?", image_id)
             blobs = _column(connection, "SELECT digest FROM image_blobs WHERE image_id = ?", image_id)
             connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
@@ -140,6 +143,15 @@ class Catalog:
             media_type=row["media_type"],
             parent_id=row["parent_id"],
         )
+
+    def manifest_digest(self, image_id: str) -> str:
+        """``NotFound``."""
+        found = _column(
+            self._database.connection, "SELECT manifest_digest FROM images WHERE id = ?", image_id
+        )
+        if not found:
+            raise NotFound(f"No such image: {image_id}")
+        return found[0]
 
     def ids(self) -> list[str]:
         return _column(self._database.connection, "SELECT id FROM images")
@@ -220,7 +232,7 @@ class Catalog:
         """Remember that a layer is unpacked."""
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO layers (diff_id, size_bytes, entries, unpacked_ns) VALUES (?, ?, ?, ?)",
                 (diff_id, size_bytes, entries, time.time_ns()),
             )
 
@@ -252,6 +264,33 @@ class Catalog:
             "AND diff_id NOT IN (SELECT diff_id FROM image_layers)",
             before_ns,
         )
+
+    def layers(self) -> list[str]:
+        """All that are unpacked."""
+        return _column(self._database.connection, "SELECT diff_id FROM layers")
+
+    def blobs(self, image_id: str) -> list[str]:
+        """What the image keeps: manifest, indexes, config, layers."""
+        return _column(
+            self._database.connection, "SELECT digest FROM image_blobs WHERE image_id = ?", image_id
+        )
+
+    def unsynced(self) -> tuple[list[str], list[str]]:
+        """Images and layers (diff IDs) that may not be on the disk yet."""
+        connection = self._database.connection
+        return (
+            _column(connection, "SELECT id FROM images WHERE NOT synced"),
+            _column(connection, "SELECT diff_id FROM layers WHERE NOT synced"),
+        )
+
+    def mark_synced(self, image_ids: Iterable[str], diff_ids: Iterable[str]) -> None:
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "UPDATE images SET synced = 1 WHERE id = ?", [(item,) for item in image_ids]
+            )
+            connection.executemany(
+                "UPDATE layers SET synced = 1 WHERE diff_id = ?", [(item,) for item in diff_ids]
+            )
 
     def layer_is_used(self, diff_id: str) -> bool:
         query = "SELECT 1 FROM image_layers WHERE diff_id = ? LIMIT 1"

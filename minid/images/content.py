@@ -4,8 +4,8 @@
     <blobs>/partial/<hex>         a download under way or interrupted; the next pull goes on where it ends
     <blobs>/partial/<hex>.aside   a small blob on its way to its place
 
-A blob appears whole: written aside, fsync, rename, fsync of the directory. Everything here blocks; callers on
-the event loop use threads for what is large.
+A blob appears whole: written aside, then renamed; ``durability`` sees to it that the disk has it, and what happens when
+the power fails before. Everything here blocks; callers on the event loop use threads for what is large.
 """
 
 import contextlib
@@ -24,7 +24,9 @@ READ_BYTES = 1 << 20
 
 
 class DigestMismatch(Failed):
-    """Bytes that are not what their digest or their size says."""
+    """Bytes that are not what their digest or their size says; ``resumed`` if an earlier try left some of them."""
+
+    resumed = False
 
 
 class ContentStore:
@@ -82,7 +84,6 @@ class ContentStore:
             fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 _write_all(fd, data)
-                os.fsync(fd)
             finally:
                 os.close(fd)
             self._rename(aside, actual)
@@ -139,11 +140,6 @@ class ContentStore:
         target = self.path(digest)
         target.parent.mkdir(mode=0o700, exist_ok=True)
         aside.rename(target)
-        directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 class Partial:
@@ -195,11 +191,14 @@ class Partial:
             )
         actual = f"{self.digest.partition(':')[0]}:{self._hash.hexdigest()}"
         if actual != self.digest:
-            raise DigestMismatch(f"blob {self.digest} was received with another content, of digest {actual}")
+            error = DigestMismatch(
+                f"blob {self.digest} was received with another content, of digest {actual}"
+            )
+            error.resumed = self.present_bytes > 0
+            raise error
 
     def publish(self) -> None:
-        """Make the verified blob appear in the store, durably."""
-        os.fsync(self._fd)
+        """Make the verified blob appear in the store."""
         os.close(self._fd)
         self._fd = -1
         self._store._rename(self._path, self.digest)

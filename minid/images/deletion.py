@@ -11,6 +11,7 @@ from minid.errors import Conflict, NotFound
 from minid.events import EventBus
 from minid.images.catalog import Catalog
 from minid.images.digest import short
+from minid.images.durability import Durability
 from minid.images.model import Deleted
 from minid.images.reference import Reference, parse
 from minid.images.retention import Retention
@@ -19,9 +20,12 @@ from minid.images.retention import Retention
 class Deletion:
     """``in_use`` gives the containers of an image, ``is_running`` tells which of those run."""
 
-    def __init__(self, catalog: Catalog, retention: Retention, events: EventBus) -> None:
+    def __init__(
+        self, catalog: Catalog, retention: Retention, durability: Durability, events: EventBus
+    ) -> None:
         self._catalog = catalog
         self._retention = retention
+        self._durability = durability
         self._events = events
         self.in_use: Callable[[str], list[str]] = lambda image_id: []
         self.is_running: Callable[[str], bool] = lambda container_id: False
@@ -51,7 +55,11 @@ class Deletion:
                 self._check(image_id, force=force, names=False)
             else:
                 self._check(image_id, force=force, names=True)
-        await self._remove(image_id, records, prune=prune)
+        await self._durability.begin()
+        try:
+            await self._remove(image_id, records, prune=prune)
+        finally:
+            self._durability.end()
         return records
 
     async def _remove(self, image_id: str, records: list[Deleted], *, prune: bool) -> None:

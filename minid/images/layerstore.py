@@ -19,8 +19,18 @@ class LayerStore(Protocol):
     def has(self, diff_id: str) -> bool:
         """Whether the layer is there, whole."""
 
-    async def unpack(self, diff_id: str, media_type: str, read_fd: int) -> UnpackedLayer:
+    def all(self) -> list[str]:
+        """The diff IDs of all layers that are there."""
+
+    def get(self, diff_id: str) -> UnpackedLayer:
+        """A layer that is there."""
+
+    async def unpack(
+        self, diff_id: str, media_type: str, read_fd: int, *, sync: bool = True
+    ) -> UnpackedLayer:
         """Unpack the compressed layer that is read from ``read_fd``; the caller closes that afterwards.
+
+        Without ``sync`` the caller sees to it that the layer reaches the disk.
 
         Raises a ``MinidError`` and leaves nothing when the stream is damaged or is not the layer ``diff_id``.
         """

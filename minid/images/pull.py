@@ -16,6 +16,7 @@ from minid.images import document
 from minid.images.catalog import Catalog
 from minid.images.content import ContentStore
 from minid.images.digest import short
+from minid.images.durability import Durability
 from minid.images.manifest import (
     ImageConfig,
     Index,
@@ -40,14 +41,6 @@ Tell = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
-    """``is_new``: the name had no image before, or another one."""
-
-    image_id: str
-    is_new: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Resolved:
     """``documents`` are the manifest and the indexes above it, the topmost first."""
 
@@ -55,6 +48,12 @@ class _Resolved:
     manifest: Manifest
     config: ImageConfig
     config_data: bytes
+
+    @property
+    def blobs(self) -> list[str]:
+        """The digests of all that the image consists of."""
+        own = [item.digest for item in self.documents]
+        return [*own, self.manifest.config.digest, *(layer.digest for layer in self.manifest.layers)]
 
     @property
     def layers(self) -> list[Layer]:
@@ -75,6 +74,7 @@ class Puller:
         retention: Retention,
         transfers: Transfers,
         pool: BlockingPool,
+        durability: Durability,
         host: Platform,
     ) -> None:
         self._content = content
@@ -82,44 +82,43 @@ class Puller:
         self._retention = retention
         self._transfers = transfers
         self._pool = pool
+        self._durability = durability
         self._host = host
 
     async def pull(
         self, reference: Reference, repository: Repository, platform: Platform | None, tell: Tell
-    ) -> Pulled:
-        """Pull ``reference``, which has a tag or a digest. Cancel it at any time."""
+    ) -> str:
+        """Pull ``reference``, which has a tag or a digest, and return the image's id. Cancel it at any time."""
         wanted = reference.tag_or_digest
         tell(Progress(wanted, f"Pulling from {reference.path}"))
         top = await self._top(reference, repository)
         resolved = await self._resolve(top, reference, repository, platform)
-        digests = [item.digest for item in resolved.documents]
-        blobs = [*digests, resolved.manifest.config.digest]
         layers = resolved.layers
-        keys = [*blobs, *(layer.diff_id for layer in layers), *(layer.descriptor.digest for layer in layers)]
-        with self._retention.hold(keys):
+        with self._retention.hold([*resolved.blobs, *(layer.diff_id for layer in layers)]):
             fresh = [layer for layer in layers if not self._transfers.is_there(layer.diff_id)]
-            try:
-                await self._fetch(layers, fresh, repository, tell)
-                await self._pool.run(self._put, resolved)
-                blobs += [
-                    layer.descriptor.digest for layer in layers if self._content.has(layer.descriptor.digest)
-                ]
-                pulled = self._commit(reference, resolved, blobs)
-            except (MinidError, OSError) as error:
-                blame_image = not isinstance(error, Unavailable | Unauthorized)
-                failed = (fresh, blobs) if blame_image else None
-                failure: BaseException = error
-            else:
-                failed = None
-                tell(Progress("", f"Digest: {top.digest}"))
-                verb = "Downloaded newer image for" if pulled.is_new else "Image is up to date for"
-                tell(Progress("", f"Status: {verb} {reference.familiar}"))
-                return pulled
-        if failed is not None:
-            await self._retention.collect(
-                [layer.diff_id for layer in fresh], [*blobs, *(layer.descriptor.digest for layer in fresh)]
-            )
-        raise failure
+            failure: MinidError | OSError | None = None
+            is_new = False
+            for layer in layers:
+                status = "Pulling fs layer" if layer in fresh else "Already exists"
+                tell(Progress(short(layer.descriptor.digest), status))
+            if fresh or not self._is_complete(reference, resolved):
+                await self._durability.begin()
+                try:
+                    await self._fetch(fresh, repository, tell)
+                    await self._pool.run(self._put, resolved)
+                    is_new = self._commit(reference, resolved)
+                except (MinidError, OSError) as error:
+                    failure = error
+                finally:
+                    self._durability.end()
+        if failure is not None:
+            if not isinstance(failure, Unavailable | Unauthorized):
+                await self._retention.collect([layer.diff_id for layer in fresh], resolved.blobs)
+            raise failure
+        verb = "Downloaded newer image for" if is_new else "Image is up to date for"
+        tell(Progress("", f"Digest: {top.digest}"))
+        tell(Progress("", f"Status: {verb} {reference.familiar}"))
+        return resolved.manifest.config.digest
 
     async def _top(self, reference: Reference, repository: Repository) -> FetchedManifest:
         """What the name means at the registry now; from the store where that is known to be the same."""
@@ -174,13 +173,8 @@ class Puller:
             return stored.data
         return await repository.blob(manifest.config, document.SIZE_MAX)
 
-    async def _fetch(
-        self, layers: list[Layer], fresh: list[Layer], repository: Repository, tell: Tell
-    ) -> None:
-        """Have all layers unpacked. The first error stops the others."""
-        for layer in layers:
-            status = "Pulling fs layer" if layer in fresh else "Already exists"
-            tell(Progress(short(layer.descriptor.digest), status))
+    async def _fetch(self, layers: list[Layer], repository: Repository, tell: Tell) -> None:
+        """Have all these layers unpacked. The first error stops the others."""
 
         async def one(layer: Layer) -> None:
             blob_id = short(layer.descriptor.digest)
@@ -189,7 +183,7 @@ class Puller:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for layer in fresh:
+                for layer in layers:
                     group.create_task(one(layer))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -199,12 +193,17 @@ class Puller:
             self._content.put(item.data, item.digest)
         self._content.put(resolved.config_data, resolved.manifest.config.digest)
 
-    def _commit(self, reference: Reference, resolved: _Resolved, blobs: list[str]) -> Pulled:
+    def _is_complete(self, reference: Reference, resolved: _Resolved) -> bool:
+        """Whether a commit would change nothing: all names and documents are there."""
         image_id = resolved.manifest.config.digest
-        by_digest = reference.trimmed().with_digest(resolved.documents[0].digest)
-        names = [by_digest]
-        if reference.tag and not reference.digest:
-            names.append(reference)
+        documents = [*(item.digest for item in resolved.documents), image_id]
+        named = all(self._catalog.find_name(name) == image_id for name in _names(reference, resolved))
+        return named and all(self._content.has(digest) for digest in documents)
+
+    def _commit(self, reference: Reference, resolved: _Resolved) -> bool:
+        """Make the image exist; whether its names had no image before, or another one."""
+        image_id = resolved.manifest.config.digest
+        names = _names(reference, resolved)
         is_new = any(self._catalog.find_name(name) != image_id for name in names)
         self._catalog.add(
             image_id,
@@ -212,10 +211,16 @@ class Puller:
             media_type=resolved.manifest.media_type,
             created=resolved.config.created,
             diff_ids=resolved.config.diff_ids,
-            blobs=blobs,
+            blobs=[digest for digest in resolved.blobs if self._content.has(digest)],
             names=names,
         )
-        return Pulled(image_id, is_new)
+        return is_new
+
+
+def _names(reference: Reference, resolved: _Resolved) -> list[Reference]:
+    """By the digest of what the registry has under the name, and by its tag if it was pulled by that."""
+    by_digest = reference.trimmed().with_digest(resolved.documents[0].digest)
+    return [by_digest] if reference.digest else [by_digest, reference]
 
 
 def throttled(layer_id: str, tell: Tell) -> Report:

@@ -13,10 +13,12 @@ from minid.images.catalog import Catalog
 from minid.images.content import ContentStore
 from minid.images.deletion import Deletion
 from minid.images.digest import is_digest
+from minid.images.durability import Durability
 from minid.images.layerstore import LayerStore
 from minid.images.model import Deleted, HistoryEntry, Image, Progress
 from minid.images.platform import Platform, host_platform, parse_platform
 from minid.images.pull import Puller
+from minid.images.recovery import Recovery
 from minid.images.reference import Reference, parse
 from minid.images.registry.authorizer import Auth
 from minid.images.registry.client import RETRY_DELAYS_S, Repository
@@ -67,6 +69,9 @@ class Images:
         self._catalog = Catalog(database, self._content)
         self._retention = Retention(self._catalog, self._content, snapshots)
         self._transport = Transport(InsecureRules.parse(insecure_registries), Certificates(certs_directories))
+        self._durability = Durability(
+            layout.blobs / "unsynced", [layout.blobs, layout.snapshots], self._catalog
+        )
         self._pool = BlockingPool(2 * downloads_max)
         self._transfers = Transfers(
             self._content,
@@ -79,9 +84,16 @@ class Images:
         )
         self._retry_delays_s = retry_delays_s or RETRY_DELAYS_S
         self._puller = Puller(
-            self._content, self._catalog, self._retention, self._transfers, self._pool, self._host
+            self._content,
+            self._catalog,
+            self._retention,
+            self._transfers,
+            self._pool,
+            self._durability,
+            self._host,
         )
-        self._deletion = Deletion(self._catalog, self._retention, events)
+        self._deletion = Deletion(self._catalog, self._retention, self._durability, events)
+        self._recovery = Recovery(self._content, self._catalog, self._retention, snapshots, self._durability)
 
     # what the daemon wires
 
@@ -119,6 +131,7 @@ class Images:
 
     async def clean_up(self) -> None:
         """At start: remove what crashes and long forgotten pulls have left."""
+        await self._recovery.run()
         await asyncio.to_thread(self._content.clean)
         await self._retention.sweep(older_than_s=UNUSED_KEEP_S)
 
@@ -127,10 +140,15 @@ class Images:
         await asyncio.to_thread(self._content.clean, keep_s=older_than_s)
         return await self._retention.sweep(older_than_s=older_than_s)
 
+    async def settle(self) -> None:
+        """Wait until all that has been pulled, tagged and removed so far is on the disk."""
+        await self._durability.settle()
+
     async def close(self) -> None:
         """Stop pulls (they can go on later) and close connections."""
         await self._transfers.close()
         await self._transport.close()
+        self._durability.close()
         await asyncio.to_thread(self._pool.close)
 
     # looking up
@@ -172,6 +190,7 @@ class Images:
             raise InvalidParameter(f"refusing to create a tag with a digest reference: {target}")
         reference = _checked(reference.with_default_tag())
         self._catalog.name(reference, image_id)
+        self._durability.request()
         self._events.publish("image", "tag", image_id, {"name": reference.familiar})
 
     async def delete(self, name_or_id: str, *, force: bool = False, prune: bool = True) -> DeletedList:
@@ -221,8 +240,7 @@ class Images:
         platform: Platform | None,
         progress: Callable[[Progress], None],
     ) -> Image:
-        pulled = await self._puller.pull(reference, repository, platform, progress)
-        image = self._catalog.get(pulled.image_id)
+        image = self._catalog.get(await self._puller.pull(reference, repository, platform, progress))
         self._events.publish("image", "pull", reference.familiar, {"name": reference.familiar_name})
         return image
 

@@ -1,6 +1,6 @@
 """Layers on their way: from the registry's socket into the blob store and, the same bytes, to the unpacker.
 
-    socket ──▶ chunk ──┬─▶ sha256 ─▶ partial blob ─▶ fsync, rename
+    socket ──▶ chunk ──┬─▶ sha256 ─▶ partial blob ─▶ rename
                        └─▶ pipe ─▶ unpacking job (inflates, checks the diff ID) ─▶ snapshot
 
 Each layer is one ``Transfer``, which all pulls that want it share; it goes on while one of them is left, and
@@ -178,9 +178,22 @@ class Transfers:
             del self._transfers[layer.diff_id]
 
     async def _fetch(self, layer: Layer, repository: Repository, report: Report) -> UnpackedLayer:
+        """From the store or the registry; what the store has may be damaged (a partial blob is not verified)."""
         if self._content.has(layer.descriptor.digest):
             report("Extracting", 0, layer.descriptor.size_bytes)
-            return await self._unpack(layer, self._content.open(layer.descriptor.digest))
+            try:
+                return await self._unpack(layer, self._content.open(layer.descriptor.digest))
+            except MinidError:
+                self._content.remove(layer.descriptor.digest)
+        try:
+            return await self._stream(layer, repository, report)
+        except DigestMismatch as error:
+            if not error.resumed:
+                raise
+        report("Pulling fs layer", None, None)
+        return await self._stream(layer, repository, report)
+
+    async def _stream(self, layer: Layer, repository: Repository, report: Report) -> UnpackedLayer:
         partial = self._content.partial(layer.descriptor.digest, layer.descriptor.size_bytes)
         pipe = LayerPipe()
         unpacking = asyncio.create_task(self._unpack(layer, pipe.read_fd))
@@ -221,7 +234,9 @@ class Transfers:
 
     async def _unpack(self, layer: Layer, read_fd: int) -> UnpackedLayer:
         try:
-            return await self._snapshots.unpack(layer.diff_id, layer.descriptor.media_type, read_fd)
+            return await self._snapshots.unpack(
+                layer.diff_id, layer.descriptor.media_type, read_fd, sync=False
+            )
         finally:
             os.close(read_fd)  # the pipe breaks as soon as the job is gone, too
 

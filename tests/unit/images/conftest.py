@@ -24,7 +24,7 @@ class Place:
     images: Images = field(init=False)
 
     def __post_init__(self) -> None:
-        self.layers = PlainLayers(self.root / "layers")
+        self.layers = PlainLayers(self.root / "snapshots")
         self.events = EventBus()
         self.lines: list[Progress] = []
         self._open()
@@ -49,6 +49,14 @@ class Place:
         await self.close()
         self._open()
 
+    @property
+    def marker(self) -> Path:
+        """It is there while something may not have reached the disk."""
+        return self.root / "blobs/unsynced"
+
+    async def synced(self) -> None:
+        await self.images.settle()
+
     def tell(self, line: Progress) -> None:
         self.lines.append(line)
 
@@ -64,9 +72,9 @@ class Place:
         """All blobs, whole and partial, and unpacked layers."""
         return sorted(
             str(path.relative_to(self.root))
-            for directory in ("blobs", "layers")
+            for directory in ("blobs", "snapshots")
             for path in (self.root / directory).rglob("*")
-            if path.is_file()
+            if path.is_file() and path.name != "unsynced"
         )
 
 

@@ -29,7 +29,13 @@ class PlainLayers:
     def has(self, diff_id: str) -> bool:
         return (self.root / diff_id).exists()
 
-    async def unpack(self, diff_id: str, media_type: str, read_fd: int) -> Unpacked:
+    def all(self) -> list[str]:
+        return sorted(path.name for path in self.root.iterdir())
+
+    def get(self, diff_id: str) -> Unpacked:
+        return Unpacked((self.root / diff_id).stat().st_size)
+
+    async def unpack(self, diff_id: str, media_type: str, read_fd: int, *, sync: bool = True) -> Unpacked:
         return await asyncio.to_thread(self._unpack, diff_id, media_type, os.dup(read_fd))
 
     async def remove(self, diff_id: str) -> None:
