@@ -186,8 +186,9 @@ class Runner:
             await self.remove(container, volumes=host_config.auto_remove)
         elif state.running:
             found = await self._tasks.reconnect(container.id)
-            if isinstance(found, ExitRecord):
-                self._on_exit(container.id, found)
+            ended = self._record_exit(container.id, found) if isinstance(found, ExitRecord) else None
+            if ended is not None:
+                await self._after_exit(ended)
         elif lifecycle.starts_with_daemon(host_config.restart_policy, state):
             self._spawn(self._start_again(container.id))
         elif state.status == "restarting":
@@ -204,9 +205,15 @@ class Runner:
     # -- what happens by itself
 
     def _on_exit(self, container_id: str, record: ExitRecord) -> None:
+        container = self._record_exit(container_id, record)
+        if container is not None:
+            self._spawn(self._after_exit(container))
+
+    def _record_exit(self, container_id: str, record: ExitRecord) -> Container | None:
+        """The container in its new state; None if there is no such run (any more)."""
         container = self._store.find(container_id)
         if container is None or not container.state.running:
-            return
+            return None
         container = self._store.set_state(
             container_id,
             status="exited",
@@ -219,7 +226,7 @@ class Runner:
         )
         self._execs.container_ended(container_id)
         self._ended[container_id].set()
-        self._spawn(self._after_exit(container))
+        return container
 
     async def _after_exit(self, container: Container) -> None:
         """Clean up, then tell: whoever hears of the exit finds nothing left of the run."""

@@ -114,6 +114,18 @@ def set_name(name: str) -> None:
 _RESETTABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
+def set_title(text: str) -> None:
+    """What ps(1) shows as this process's command line, in the place of its arguments and no longer than they were.
+
+    proc(5): ``arg_start`` and ``arg_end`` (fields 48 and 49 of /proc/self/stat) bound them in memory.
+    """
+    fields = stat_fields(os.getpid())
+    start, end = int(fields[45]), int(fields[46])
+    data = os.fsencode(text)[: end - start - 1]
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, data, len(data))
+
+
 def reset_signals() -> None:
     """Every signal to its default action, none blocked: Python ignores SIGPIPE, and a parent may have done
     more.

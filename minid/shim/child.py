@@ -274,6 +274,7 @@ def _run_below_init(channel: socket.socket) -> None:
         return
     channel.close()
     process.set_name("minid-init")
+    process.set_title("minid-init")
     null = os.open("/dev/null", os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)

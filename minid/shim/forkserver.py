@@ -34,6 +34,7 @@ def main(control_fd: int, preload: list[str]) -> None:
     os.chdir("/")
     os.umask(0o022)
     process.set_name("minid-forkd")
+    process.set_title("minid: forkserver" + (" of jobs" if preload else ""))
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -58,6 +59,7 @@ def _child(message: messages.Message, fds: list[int], modules: dict[str, Any]) -
     if message["op"] == "shim":
         return shim.main(message, peer)
     process.set_name("minid-job")
+    process.set_title(f"minid: job {message['target']}")
     module, _, function = message["target"].partition(":")
     answer = run_job(getattr(modules[module], function), message["request"], fds[1:])
     messages.send(peer, answer)

@@ -38,6 +38,7 @@ def main(request: dict[str, Any], peer: socket.socket) -> int:
     """Be the shim for ``request["directory"]``; returns the exit status of this process when all is done."""
     os.setsid()
     process.set_name("minid-shim")
+    process.set_title(f"minid: shim of {os.path.basename(request['directory'])[:12]}")
     process.set_subreaper(True)
     process.set_dumpable(False)
     null = os.open("/dev/null", os.O_RDWR)
