@@ -1,4 +1,4 @@
-"""The rest of the bugs that compatible engines had (field notes § 4), numbered as there; the others are in test_compat."""
+"""More bugs that compatible engines had (field notes § 4), numbered as there; the others are in test_compat."""
 
 import base64
 import calendar
