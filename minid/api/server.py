@@ -32,6 +32,7 @@ HEADERS = {
     "Server": f"minid/{__version__} (linux)",
 }
 HEAD_LIMIT_BYTES = 64 << 10  # X-Registry-Config holds the credentials of many registries
+KEEPALIVE_S = 3600.0  # dockerd never closes an idle connection, and clients keep them in pools
 VERSIONED = re.compile(r"/v([0-9.]+)(/.*)?")
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class HttpServer(web.Server):
             loop=asyncio.get_running_loop(),
             access_log=None,
             auto_decompress=False,
+            keepalive_timeout=KEEPALIVE_S,
             max_line_size=HEAD_LIMIT_BYTES,
             max_field_size=HEAD_LIMIT_BYTES,
         )
@@ -72,7 +74,8 @@ class Server:
         self._services = replace(services, engine_id=services.engine_id or services.info().id)
         self._http = HttpServer(self._handle)
         self._listeners: list[asyncio.AbstractServer] = []
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[Any]] = set()  # operations that always run to their end
+        self._stoppable: set[asyncio.Task[Any]] = set()
 
     async def serve(self, listener: socket.socket) -> None:
         """Accept connections on ``listener`` (bound and listening, unix or TCP), which now belongs here."""
@@ -81,10 +84,12 @@ class Server:
         self._listeners.append(await loop.create_server(self._http, sock=listener))
 
     async def close(self, *, timeout_s: float = 5.0) -> None:
-        """Stop listening, let requests under way finish for ``timeout_s``, then cut every connection."""
+        """Stop listening, end what only streams, let the rest finish for ``timeout_s``, cut every connection."""
         for listener in self._listeners:
             listener.close()
         self._http.pre_shutdown()
+        for task in self._stoppable:
+            task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=timeout_s)
         await self._http.shutdown(timeout_s)
@@ -127,12 +132,21 @@ class Server:
         check_version(version)
         call = Call(request, self._services, parse_version(version), match.parameters, HEADERS)
         if match.route.stoppable:
-            return await self._run(match, call)
+            return await self._run_stoppable(match, call)
         # A client that goes away must not leave a start or a delete half done.
         task = asyncio.ensure_future(self._run(match, call))
         self._running.add(task)
         task.add_done_callback(self._finished)
         return await asyncio.shield(task)
+
+    async def _run_stoppable(self, match: Match, call: Call) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._stoppable.add(task)
+        try:
+            return await self._run(match, call)
+        finally:
+            self._stoppable.discard(task)
 
     @staticmethod
     async def _run(match: Match, call: Call) -> web.StreamResponse:

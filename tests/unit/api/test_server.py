@@ -290,6 +290,28 @@ async def test_events_of_the_past(daemon: Daemon) -> None:
     assert (await daemon.request("GET", "/events?filters=%7B%22nope%22:[]%7D")).status == 400
 
 
+async def test_followers_do_not_hold_up_the_end(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def start(ref: str) -> None:
+        begun.set()
+        await asyncio.sleep(0.1)
+        done.set()
+
+    monkeypatch.setattr(daemon.containers, "start", start)
+    follower, writer = await daemon.connect()
+    writer.write(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+    await read_head(follower)
+    starter, writer = await daemon.connect()
+    writer.write(b"POST /containers/c1/start HTTP/1.1\r\nHost: d\r\n\r\n")
+    await begun.wait()
+    async with asyncio.timeout(2):
+        await daemon.server.close(timeout_s=30)
+    assert done.is_set(), "what changes something is let finish"
+    assert (await Answer.read(starter)).status == 204
+    assert await follower.read() == b""
+
+
 async def test_logs_are_framed_and_stamped(daemon: Daemon) -> None:
     time_ns = 1_700_000_000_000_000_001
     daemon.containers.entries = [
