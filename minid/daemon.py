@@ -125,6 +125,7 @@ class Daemon:
             config=self._config,
             info=self._info,
             engine_id=self._engine_id,
+            rootfs=lambda container: self.snapshots.rootfs(container.id, container.diff_ids),
         )
 
     def _info(self) -> hostinfo.HostInfo:

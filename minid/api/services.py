@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minid.config import Config
+from minid.containers.model import Container
 from minid.containers.service import Containers
 from minid.events import EventBus
 from minid.hostinfo import HostInfo
+from minid.images.rootfs import Rootfs
 from minid.images.service import Images
 from minid.volumes.service import Volumes
 
@@ -15,6 +17,7 @@ from minid.volumes.service import Volumes
 class Services:
     """``info`` gathers the facts for ``/info`` and ``/version`` at each call (a millisecond of small files).
 
+    ``rootfs``: what a container's root file system is made of, for inspect; raises ``MinidError``.
     ``engine_id`` is ``info().id``, kept by the server so as not to gather everything for it.
     """
 
@@ -25,3 +28,4 @@ class Services:
     config: Config
     info: Callable[[], HostInfo]
     engine_id: str = ""
+    rootfs: Callable[[Container], Rootfs] | None = None

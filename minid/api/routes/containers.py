@@ -11,7 +11,8 @@ from minid.api.call import Call
 from minid.api.routing import Routes
 from minid.api.schema import container as schema
 from minid.containers.model import Container, ListFilter
-from minid.errors import InvalidParameter, Unsupported
+from minid.errors import InvalidParameter, MinidError, Unsupported
+from minid.images.rootfs import Rootfs
 from minid.network.fixed import network_ids
 
 routes = Routes()
@@ -87,11 +88,22 @@ async def container_inspect(call: Call) -> web.StreamResponse:
         schema.inspect(
             container,
             paths=schema.own_files(container),
-            graph_driver={"Data": None, "Name": container.storage_driver},
+            graph_driver=schema.graph_driver(
+                container.storage_driver, find_rootfs(call, container), container.state
+            ),
             network_ids=network_ids(services.engine_id),
             size=await services.containers.size(container.id) if call.flag("size") else None,
         )
     )
+
+
+def find_rootfs(call: Call, container: Container) -> Rootfs | None:
+    if call.services.rootfs is None:
+        return None
+    try:
+        return call.services.rootfs(container)
+    except MinidError:
+        return None  # inspect shows a damaged container too
 
 
 @routes.post("/containers/{id}/start")

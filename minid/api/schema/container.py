@@ -22,6 +22,7 @@ from minid.containers.model import (
     State,
 )
 from minid.errors import InvalidParameter
+from minid.images.rootfs import Rootfs
 from minid.network.fixed import network_of
 
 RESOURCE_NAMES = tuple(write(Resources()))
@@ -146,6 +147,19 @@ def inspect(
     if size is not None:
         data |= {"SizeRw": size[0], "SizeRootFs": size[1]}
     return data
+
+
+def graph_driver(driver: str, rootfs: Rootfs | None, state: State) -> dict[str, Any]:
+    """``GraphDriver``. The merged tree is mounted in the container only, so it is shown as the process sees it."""
+    data = None
+    if rootfs is not None and rootfs.kind == "overlay":
+        data = {
+            "LowerDir": ":".join(rootfs.lower),
+            "MergedDir": f"/proc/{state.pid}/root" if state.running else "",
+            "UpperDir": rootfs.upper,
+            "WorkDir": rootfs.work,
+        }
+    return {"Data": data, "Name": driver}
 
 
 def state(state: State) -> dict[str, Any]:
