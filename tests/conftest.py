@@ -28,7 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "minid_only(reason): a promise of minid that dockerd does not make or keep here")
+    config.addinivalue_line(
+        "markers", "minid_only(reason): a promise of minid that dockerd does not make or keep here"
+    )
     config.addinivalue_line("markers", "dockerd_only(reason): holds for dockerd and not (yet) for minid")
     # docker-py lets its connection pool drop sockets without closing them.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.*engine\\.sock:ResourceWarning")
@@ -158,7 +160,10 @@ def variant(registry: Registry, busybox: str) -> Callable[[str], str]:
 def make_cli(name: str, engine: Engine, config: Path) -> Cli:
     environment = {"DOCKER_CONFIG": str(config), "DOCKER_CLI_HINTS": "false", "DOCKER_HOST": ""}
     if name == "minictl":
-        if not (REPOSITORY / "minictl/__main__.py").exists() and not (REPOSITORY / "minictl/main.py").exists():
+        if (
+            not (REPOSITORY / "minictl/__main__.py").exists()
+            and not (REPOSITORY / "minictl/main.py").exists()
+        ):
             pytest.skip("minictl is not there yet")
         environment["PYTHONPATH"] = str(REPOSITORY)
         module = "minictl" if (REPOSITORY / "minictl/__main__.py").exists() else "minictl.main"

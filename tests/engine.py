@@ -69,7 +69,12 @@ class Engine:
             environment["NOTIFY_SOCKET"] = str(notify)
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.root
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=self.root,
             )
 
     def start(self) -> None:
@@ -127,7 +132,9 @@ class Engine:
         self.start()
 
     def log_tail(self, size_bytes: int = 6000) -> str:
-        return self.log.read_bytes()[-size_bytes:].decode(errors="replace") if self.log.exists() else "(no log)"
+        return (
+            self.log.read_bytes()[-size_bytes:].decode(errors="replace") if self.log.exists() else "(no log)"
+        )
 
     def destroy(self) -> None:
         """Stop the daemon and take away what is under ``root``, mounts that were left behind too (dockerd's netns)."""

@@ -1,7 +1,7 @@
 """Images for the tests, made on the spot from Debian's busybox-static and, for the slow ones, mmdebstrap.
 
-A layer is an uncompressed tar; an image is a list of layers and a config; ``push`` writes it to a registry in any of the
-forms that engines meet: OCI or Docker schema 2, gzip, zstd or plain layers.
+A layer is an uncompressed tar; an image is a list of layers and a config; ``push`` writes it to a registry in any
+of the forms that engines meet: OCI or Docker schema 2, gzip, zstd or plain layers.
 """
 
 import copy
@@ -63,7 +63,7 @@ class Layer:
 
     def __init__(self) -> None:
         self._data = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._data, mode="w", format=tarfile.PAX_FORMAT)
+        self._tar = tarfile.TarFile(fileobj=self._data, mode="w", format=tarfile.PAX_FORMAT)
 
     def add(self, path: str, kind: bytes, data: bytes = b"", mode: int = 0o644, **fields: Any) -> "Layer":
         entry = tarfile.TarInfo(path)
@@ -80,7 +80,9 @@ class Layer:
         return self.add(path, tarfile.DIRTYPE, mode=mode, **fields)
 
     def file(self, path: str, data: bytes | str = b"", mode: int = 0o644, **fields: Any) -> "Layer":
-        return self.add(path, tarfile.REGTYPE, data.encode() if isinstance(data, str) else data, mode, **fields)
+        return self.add(
+            path, tarfile.REGTYPE, data.encode() if isinstance(data, str) else data, mode, **fields
+        )
 
     def symlink(self, path: str, target: str) -> "Layer":
         return self.add(path, tarfile.SYMTYPE, mode=0o777, linkname=target)
@@ -144,7 +146,7 @@ class Image:
         config_type, manifest_type, layer_type = MEDIA_TYPES[form]
         config = registry.push_blob(repository, json.dumps(self.config_json()).encode(), config_type)
         layers = [
-            registry.push_blob(repository, _compress(_read(layer), compression), layer_type(compression))
+            registry.push_blob(repository, _compressed(layer, compression), layer_type(compression))
             for layer in self.layers
         ]
         manifest = {
@@ -168,7 +170,9 @@ def push_index(
             described["variant"] = variant[0]
         entries.append(image.push(registry, repository, "", form=form).as_json(platform=described))
     media_type = f"{OCI}.index.v1+json" if form == "oci" else f"{DOCKER}.distribution.manifest.list.v2+json"
-    return registry.push_manifest(repository, tag, {"schemaVersion": 2, "mediaType": media_type, "manifests": entries})
+    return registry.push_manifest(
+        repository, tag, {"schemaVersion": 2, "mediaType": media_type, "manifests": entries}
+    )
 
 
 def _oci_layer(compression: str) -> str:
@@ -189,6 +193,18 @@ def _read(layer: bytes | Path) -> bytes:
     return layer if isinstance(layer, bytes) else layer.read_bytes()
 
 
+def _compressed(layer: bytes | Path, compression: str) -> bytes:
+    """A file's gzip is kept beside it: Debian's layers take half a minute."""
+    if isinstance(layer, bytes) or compression != "gzip":
+        return _compress(_read(layer), compression)
+    kept = layer.with_suffix(".tar.gz")
+    if not kept.exists():
+        made = kept.with_suffix(f".{os.getpid()}")
+        made.write_bytes(_compress(layer.read_bytes(), compression))
+        made.rename(kept)
+    return kept.read_bytes()
+
+
 def _compress(data: bytes, compression: str) -> bytes:
     if compression == "gzip":
         return gzip.compress(data, 6, mtime=0)
@@ -204,26 +220,53 @@ def busybox() -> Image:
 
     Layer 0 is the base; layer 1 removes ``/etc/removed``, empties ``/opaque`` and replaces ``/etc/replaced``.
     """
-    applets = subprocess.run([str(BUSYBOX), "--list"], capture_output=True, text=True, check=True).stdout.split()
+    applets = subprocess.run(
+        [str(BUSYBOX), "--list"], capture_output=True, text=True, check=True
+    ).stdout.split()
     base = Layer()
-    for path in ("bin", "dev", "etc", "home", "proc", "sys", "usr", "usr/bin", "usr/sbin", "var", "opaque", "probe"):
+    for path in (
+        "bin",
+        "dev",
+        "etc",
+        "home",
+        "proc",
+        "sys",
+        "usr",
+        "usr/bin",
+        "usr/sbin",
+        "var",
+        "opaque",
+        "probe",
+    ):
         base.directory(path)
     base.directory("root", 0o700).directory("tmp", 0o1777).directory("var/tmp", 0o1777)
     base.directory("home/app", 0o750, uid=1000, gid=1000)
-    base.directory("var/data", 0o711, uid=1000, gid=2000).file("var/data/seed", "seed\n", 0o640, uid=1000, gid=2000)
-    base.symlink("var/data/link", "seed").symlink("var/etc-link", "/etc").symlink("var/up-link", "../../../../../etc")
+    base.directory("var/data", 0o711, uid=1000, gid=2000).file(
+        "var/data/seed", "seed\n", 0o640, uid=1000, gid=2000
+    )
+    base.symlink("var/data/link", "seed").symlink("var/etc-link", "/etc").symlink(
+        "var/up-link", "../../../../../etc"
+    )
     base.file("bin/busybox", BUSYBOX.read_bytes(), 0o755)
     for applet in applets:
         if applet != "busybox":
             base.symlink(f"bin/{applet}", "busybox")
-    base.file("etc/passwd", PASSWD).file("etc/group", GROUP).file("etc/removed", "old\n").file("etc/replaced", "old\n")
+    base.file("etc/passwd", PASSWD).file("etc/group", GROUP).file("etc/removed", "old\n").file(
+        "etc/replaced", "old\n"
+    )
     base.file("opaque/old", "old\n").hardlink("etc/hardlink", "etc/replaced")
     base.file("etc/not-executable", "#!/bin/sh\n", 0o644).file("etc/bad-format", "\x00\x01garbage", 0o755)
     base.file("etc/bad-interpreter", "#!/no/such/interpreter\n", 0o755)
     for name, program in PROBES.items():
         base.file(f"probe/{name}", program, 0o755)
     base.file("probe/setuid", probe.geteuid(), 0o4755)
-    top = Layer().whiteout("etc/removed").opaque("opaque").file("opaque/new", "new\n").file("etc/replaced", "new\n")
+    top = (
+        Layer()
+        .whiteout("etc/removed")
+        .opaque("opaque")
+        .file("opaque/new", "new\n")
+        .file("etc/replaced", "new\n")
+    )
     return Image(
         [base.done(), top.done()],
         {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]},
@@ -236,11 +279,15 @@ VARIANTS = ("user", "entrypoint", "volume", "stopsignal", "labelled", "workdir",
 def busybox_variants(base: Image) -> dict[str, Image]:
     """One image for every thing that a config may preset, all on the layers of ``base``."""
     return {
-        "user": base.variant(User="app", WorkingDir="/home/app", Env=[*base.config["Env"], "FROM_IMAGE=yes", "BOTH=image"]),
+        "user": base.variant(
+            User="app", WorkingDir="/home/app", Env=[*base.config["Env"], "FROM_IMAGE=yes", "BOTH=image"]
+        ),
         "entrypoint": base.variant(Entrypoint=["/bin/echo", "entry"], Cmd=["default", "args"]),
         "volume": base.variant(Volumes={"/var/data": {}, "/var/empty": {}}),
         "stopsignal": base.variant(StopSignal="SIGUSR1"),
-        "labelled": base.variant(Labels={"org.minid.test": "yes", "both": "image"}, ExposedPorts={"80/tcp": {}}),
+        "labelled": base.variant(
+            Labels={"org.minid.test": "yes", "both": "image"}, ExposedPorts={"80/tcp": {}}
+        ),
         "workdir": base.variant(WorkingDir="/made/by/engine"),
         "numeric-user": base.variant(User="4242:4343"),
         "empty": base.variant(Cmd=None),

@@ -19,7 +19,8 @@ def syscall(number: int, *args: int) -> bytes:
     """A program that makes one system call and exits with its errno, 0 if it succeeded."""
     registers = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x49\xba")  # mov rdi|rsi|rdx|r10, imm64
     code = b"".join(
-        opcode + struct.pack("<Q", value & (2**64 - 1)) for opcode, value in zip(registers, args, strict=False)
+        opcode + struct.pack("<Q", value & (2**64 - 1))
+        for opcode, value in zip(registers, args, strict=False)
     )
     code += b"\xb8" + struct.pack("<I", number) + b"\x0f\x05"  # mov eax, number; syscall
     return _elf(code + _EXIT_ERRNO)
@@ -29,7 +30,8 @@ def syscall_i386(number: int, *args: int) -> bytes:
     """The same through the 32-bit entry, ``int 0x80``: another ABI that a seccomp filter must know."""
     registers = (b"\xbb", b"\xb9", b"\xba", b"\xbe")  # mov ebx|ecx|edx|esi, imm32
     code = b"".join(
-        opcode + struct.pack("<I", value & (2**32 - 1)) for opcode, value in zip(registers, args, strict=False)
+        opcode + struct.pack("<I", value & (2**32 - 1))
+        for opcode, value in zip(registers, args, strict=False)
     )
     code += b"\xb8" + struct.pack("<I", number) + b"\xcd\x80\x48\x98"  # mov eax, number; int 0x80; cdqe
     return _elf(code + _EXIT_ERRNO)

@@ -50,7 +50,10 @@ class Registry:
         config = {
             "version": "0.1",
             "log": {"level": "info"},
-            "storage": {"filesystem": {"rootdirectory": str(self.root / "store")}, "delete": {"enabled": True}},
+            "storage": {
+                "filesystem": {"rootdirectory": str(self.root / "store")},
+                "delete": {"enabled": True},
+            },
             "http": {"addr": self.address},
             **self._extra,
         }
@@ -79,10 +82,14 @@ class Registry:
         self.stop()
         shutil.rmtree(self.root)
 
-    def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def request(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
+            connection.request(
+                method, path, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
+            )
             response = connection.getresponse()
             return response.status, {k.lower(): v for k, v in response.headers.items()}, response.read()
         finally:
@@ -98,7 +105,10 @@ class Registry:
         location = headers["location"].removeprefix(f"http://{self.address}")
         separator = "&" if "?" in location else "?"
         status, _, answer = self.request(
-            "PUT", f"{location}{separator}digest={descriptor.digest}", data, Content_Type="application/octet-stream"
+            "PUT",
+            f"{location}{separator}digest={descriptor.digest}",
+            data,
+            Content_Type="application/octet-stream",
         )
         assert status == 201, (status, answer)
         return descriptor

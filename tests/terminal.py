@@ -16,7 +16,9 @@ EXPECT_TIMEOUT_S = 20
 class Terminal:
     """A program on a pseudo terminal of its own, which is its controlling terminal (setsid(1) --ctty)."""
 
-    def __init__(self, argv: list[str], environment: dict[str, str], *, rows: int = 24, columns: int = 80) -> None:
+    def __init__(
+        self, argv: list[str], environment: dict[str, str], *, rows: int = 24, columns: int = 80
+    ) -> None:
         self.seen = ""  # everything that was shown and not yet matched
         self.transcript = ""
         self._master, slave = os.openpty()
@@ -68,7 +70,9 @@ class Terminal:
     def __enter__(self) -> "Terminal":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

@@ -103,7 +103,9 @@ class Stream:
     def __enter__(self) -> "Stream":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -112,7 +114,9 @@ def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
     position = 0
     while position < len(data):
         header = data[position : position + 8]
-        assert len(header) == 8 and header[1:4] == b"\0\0\0" and header[0] in (0, 1, 2), f"not a frame: {header!r}"
+        assert len(header) == 8 and header[1:4] == b"\0\0\0" and header[0] in (0, 1, 2), (
+            f"not a frame: {header!r}"
+        )
         (size,) = struct.unpack(">I", header[4:])
         payload = data[position + 8 : position + 8 + size]
         assert len(payload) == size, f"the frame at {position} says {size} bytes, {len(payload)} are there"
@@ -133,7 +137,10 @@ class Wire:
         self.version = version
 
     def url(self, path: str, query: dict[str, Any] | None = None) -> str:
-        encoded = {key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in (query or {}).items()}
+        encoded = {
+            key: json.dumps(value) if isinstance(value, dict | list) else value
+            for key, value in (query or {}).items()
+        }
         prefix = f"/v{self.version}" if self.version else ""
         return prefix + quote(path, safe="/:@%") + (f"?{urlencode(encoded)}" if encoded else "")
 
@@ -186,7 +193,11 @@ class Wire:
         With ``upgrade`` the request asks for ``Upgrade: tcp``; 101 is then the answer for attach and exec.
         """
         data = b"" if body is None else json.dumps(body).encode()
-        lines = [f"{method} {self.url(path, query)} HTTP/1.1", "Host: localhost", f"Content-Length: {len(data)}"]
+        lines = [
+            f"{method} {self.url(path, query)} HTTP/1.1",
+            "Host: localhost",
+            f"Content-Length: {len(data)}",
+        ]
         if body is not None:
             lines.append("Content-Type: application/json")
         if upgrade:
@@ -209,5 +220,7 @@ class Wire:
             raise
         head, _, rest = received.partition(b"\r\n\r\n")
         first, *fields = head.decode().split("\r\n")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in fields)}
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in fields)
+        }
         return Stream(int(first.split()[1]), headers, sock, rest)

@@ -70,7 +70,9 @@ def test_several_clients_see_the_same(wire: Wire, busybox: str) -> None:
     with (
         wire.stream("POST", f"/containers/{container}/attach", query=ALL) as one,
         wire.stream("POST", f"/containers/{container}/attach", query=ALL) as two,
-        wire.stream("POST", f"/containers/{container}/attach", query={"stream": "1", "stderr": "1"}) as errors,
+        wire.stream(
+            "POST", f"/containers/{container}/attach", query={"stream": "1", "stderr": "1"}
+        ) as errors,
     ):
         one.send(b"from one\n")
         two.read_until(b"from one\n")
@@ -102,10 +104,14 @@ def test_stdin_stays_open_unless_once(wire: Wire, busybox: str) -> None:
 
 def test_a_reader_that_does_not_read_blocks_nobody_else(wire: Wire, busybox: str) -> None:
     """One attached client stops reading while 20 MB pass; the container must end, or at least the log must go on."""
-    container = create(wire, busybox, "sh", "-c", "echo ready; sleep 0.2; head -c 300000 /dev/zero | tr '\\0' y")
+    container = create(
+        wire, busybox, "sh", "-c", "echo ready; sleep 0.2; head -c 300000 /dev/zero | tr '\\0' y"
+    )
     with wire.stream("POST", f"/containers/{container}/attach", query={"stream": "1", "stdout": "1"}):
         wire.post(f"/containers/{container}/start")
-        with wire.stream("POST", f"/containers/{container}/attach", query={"stream": "1", "stdout": "1"}) as second:
+        with wire.stream(
+            "POST", f"/containers/{container}/attach", query={"stream": "1", "stdout": "1"}
+        ) as second:
             data = second.read_all()
     assert data.count(b"y") == 300000
 
@@ -117,7 +123,19 @@ def test_attach_to_a_stopped_container(docker_cli: Cli, wire: Wire, busybox: str
 
 
 def test_attach_returns_the_exit_code(cli: Cli, busybox: str) -> None:
-    cli.ok("run", "-d", "-i", "--name", "box", "--network", "none", busybox, "sh", "-c", "read x; echo got $x; exit 8")
+    cli.ok(
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        busybox,
+        "sh",
+        "-c",
+        "read x; echo got $x; exit 8",
+    )
     with cli.popen("attach", "box") as process:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(b"word\n")
@@ -128,7 +146,9 @@ def test_attach_returns_the_exit_code(cli: Cli, busybox: str) -> None:
 
 def test_attach_by_bad_parameters(wire: Wire, busybox: str) -> None:
     container = create(wire, busybox, "true")
-    response = wire("POST", f"/containers/{container}/attach", query={"stream": "1", "detachKeys": "ctrl-nonsense"})
+    response = wire(
+        "POST", f"/containers/{container}/attach", query={"stream": "1", "detachKeys": "ctrl-nonsense"}
+    )
     assert response.status == 400
 
 
@@ -137,7 +157,9 @@ def test_attach_by_bad_parameters(wire: Wire, busybox: str) -> None:
 
 @pytest.fixture
 def box(wire: Wire, busybox: str) -> str:
-    container = create(wire, busybox, "sleep", "300", name="box", Env=["FROM=container"], WorkingDir="/etc", User="app")
+    container = create(
+        wire, busybox, "sleep", "300", name="box", Env=["FROM=container"], WorkingDir="/etc", User="app"
+    )
     assert wire.post(f"/containers/{container}/start").status == 204
     return container
 
@@ -153,7 +175,12 @@ def test_exec_over_the_wire(wire: Wire, box: str) -> None:
     exec_id = exec_create(wire, box, "sh", "-c", "cat; echo err >&2; exit 9", AttachStdin=True)
     assert re.fullmatch(r"[0-9a-f]{64}", exec_id)
     before = wire.get(f"/exec/{exec_id}/json")
-    assert (before["Running"], before["ExitCode"], before["ContainerID"], before["Pid"]) == (False, None, box, 0)
+    assert (before["Running"], before["ExitCode"], before["ContainerID"], before["Pid"]) == (
+        False,
+        None,
+        box,
+        0,
+    )
     assert (before["ProcessConfig"]["entrypoint"], before["ProcessConfig"]["arguments"][0]) == ("sh", "-c")
     assert exec_id in wire.get(f"/containers/{box}/json")["ExecIDs"]
     with wire.stream("POST", f"/exec/{exec_id}/start", {"Detach": False, "Tty": False}) as stream:
@@ -173,7 +200,19 @@ def test_exec_over_the_wire(wire: Wire, box: str) -> None:
 def test_exec_inherits_and_overrides(cli: Cli, box: str) -> None:
     script = "echo $(id -un) $(pwd) $FROM $MORE $HOME"
     assert cli.ok("exec", "-e", "MORE=more", "box", "sh", "-c", script) == "app /etc container more /home/app"
-    out = cli.ok("exec", "-u", "0:www", "-w", "/tmp", "-e", "FROM=exec", "box", "sh", "-c", "id -u; id -gn; pwd; echo $FROM $HOME")
+    out = cli.ok(
+        "exec",
+        "-u",
+        "0:www",
+        "-w",
+        "/tmp",
+        "-e",
+        "FROM=exec",
+        "box",
+        "sh",
+        "-c",
+        "id -u; id -gn; pwd; echo $FROM $HOME",
+    )
     assert out.split() == ["0", "www", "/tmp", "exec", "/root"]
 
 
@@ -200,8 +239,21 @@ def test_exec_streams(cli: Cli, box: str) -> None:
 
 
 def test_exec_detached(cli: Cli, wire: Wire, box: str) -> None:
-    assert cli.ok("exec", "-d", "-u", "root", "box", "sh", "-c", "mkfifo /tmp/fifo; echo done > /tmp/fifo") == ""
-    assert cli.ok("exec", "-u", "root", "box", "sh", "-c", "until [ -p /tmp/fifo ]; do usleep 1000; done; cat /tmp/fifo") == "done"
+    assert (
+        cli.ok("exec", "-d", "-u", "root", "box", "sh", "-c", "mkfifo /tmp/fifo; echo done > /tmp/fifo") == ""
+    )
+    assert (
+        cli.ok(
+            "exec",
+            "-u",
+            "root",
+            "box",
+            "sh",
+            "-c",
+            "until [ -p /tmp/fifo ]; do usleep 1000; done; cat /tmp/fifo",
+        )
+        == "done"
+    )
     exec_id = exec_create(wire, box, "sh", "-c", "exit 3")
     assert wire.post(f"/exec/{exec_id}/start", {"Detach": True}).status in (200, 204)
     deadline = time.monotonic() + 10
@@ -211,10 +263,15 @@ def test_exec_detached(cli: Cli, wire: Wire, box: str) -> None:
 
 
 def test_exec_has_the_containers_confinement(docker_cli: Cli, box: str) -> None:
-    script = "grep -E '^(CapInh|CapBnd|CapEff|Seccomp:|NoNewPrivs)' /proc/self/status; unshare -U true; cat /proc/self/cgroup"
+    script = "grep -E '^(CapInh|CapBnd|CapEff|Seccomp:|NoNewPrivs)' /proc/self/status; "
+    script += "unshare -U true; cat /proc/self/cgroup"
     result = docker_cli("exec", "-u", "0", "box", "sh", "-c", script)
     fields = dict(line.split(":\t") for line in result.out.splitlines() if ":\t" in line)
-    assert (fields["CapInh"], fields["CapEff"], fields["CapBnd"]) == ("0000000000000000", "00000000a80425fb", "00000000a80425fb")
+    assert (fields["CapInh"], fields["CapEff"], fields["CapBnd"]) == (
+        "0000000000000000",
+        "00000000a80425fb",
+        "00000000a80425fb",
+    )
     assert fields["Seccomp"] == "2"
     assert "Operation not permitted" in result.err
     one = docker_cli.ok("exec", "box", "cat", "/proc/1/cgroup")

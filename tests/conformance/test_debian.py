@@ -54,13 +54,27 @@ def test_command_line(cli: Cli, debian: str) -> None:
         assert following.wait(20) == 0
     assert cli.ok("ps", "-a", "--format", "{{.Status}}").startswith("Exited (137)")
     assert cli.ok("rm", "deb") == "deb"
-    assert cli.ok("run", "--rm", "--network", "none", debian, "sh", "-c", "stat -c %u:%s /srv/03/0305.txt; dpkg -l | grep -c ^ii; ping -V >/dev/null 2>&1; perl -e 'print 42'").split()[0] == "4:5400"
+    assert (
+        cli.ok(
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            debian,
+            "sh",
+            "-c",
+            "stat -c %u:%s /srv/03/0305.txt; dpkg -l | grep -c ^ii; ping -V >/dev/null 2>&1; perl -e 'print 42'",
+        ).split()[0]
+        == "4:5400"
+    )
 
 
 def test_docker_py(dockerpy: DockerClient, debian: str) -> None:
     image = dockerpy.images.pull(debian)
     assert image.attrs["Size"] > 150_000_000 and len(image.attrs["RootFS"]["Layers"]) == 3
-    container = dockerpy.containers.run(debian, ["bash", "-c", "echo up; sleep 300"], detach=True, network_mode="none", name="deb")
+    container = dockerpy.containers.run(
+        debian, ["bash", "-c", "echo up; sleep 300"], detach=True, network_mode="none", name="deb"
+    )
     assert [found.name for found in dockerpy.containers.list()] == ["deb"]
     assert next(iter(container.logs(stream=True))) == b"up\n"
     code, output = container.exec_run(["bash", "-c", "tty; stty size; exit 3"], tty=True)

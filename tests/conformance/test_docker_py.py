@@ -27,7 +27,9 @@ def test_version_negotiation(engine: Any, dockerpy: DockerClient) -> None:
 def test_run_and_errors(dockerpy: DockerClient, busybox: str) -> None:
     run = dockerpy.containers.run
     assert run(busybox, ["echo", "hello"], network_mode="none", remove=True) == b"hello\n"
-    assert run(busybox, "sh -c 'echo err >&2; echo out'", network_mode="none", remove=True, stderr=True).splitlines() in (
+    assert run(
+        busybox, "sh -c 'echo err >&2; echo out'", network_mode="none", remove=True, stderr=True
+    ).splitlines() in (
         [b"err", b"out"],
         [b"out", b"err"],
     )
@@ -43,14 +45,30 @@ def test_run_and_errors(dockerpy: DockerClient, busybox: str) -> None:
 
 
 def test_container_object(dockerpy: DockerClient, busybox: str) -> None:
-    container = dockerpy.containers.run(busybox, ["sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"], name="object", labels={"k": "v"}, environment={"E": "1"}, network_mode="none", detach=True)
+    container = dockerpy.containers.run(
+        busybox,
+        ["sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"],
+        name="object",
+        labels={"k": "v"},
+        environment={"E": "1"},
+        network_mode="none",
+        detach=True,
+    )
     assert container.status == "created"
     container.reload()
-    assert (container.status, container.name, container.labels, container.image.tags) == ("running", "object", {"k": "v"}, [busybox])
+    assert (container.status, container.name, container.labels, container.image.tags) == (
+        "running",
+        "object",
+        {"k": "v"},
+        [busybox],
+    )
     assert [found.id for found in dockerpy.containers.list(filters={"label": "k=v"})] == [container.id]
     assert next(iter(container.logs(stream=True))) == b"up\n"
     assert container.exec_run(["sh", "-c", "echo $E; exit 2"]) == (2, b"1\n")
-    assert container.exec_run(["sh", "-c", "echo out; echo err >&2"], demux=True).output == (b"out\n", b"err\n")
+    assert container.exec_run(["sh", "-c", "echo out; echo err >&2"], demux=True).output == (
+        b"out\n",
+        b"err\n",
+    )
     assert b"".join(container.exec_run(["seq", "3"], stream=True).output) == b"1\n2\n3\n"
     assert container.top()["Titles"][0] == "UID"
     container.pause()
@@ -129,14 +147,35 @@ def test_options(dockerpy: DockerClient, busybox: str, tmp_path: Any) -> None:
         entrypoint=["/bin/echo"],
     )
     host, config = container.attrs["HostConfig"], container.attrs["Config"]
-    assert (host["Memory"], host["NanoCpus"], host["PidsLimit"], host["ShmSize"]) == (64 << 20, 250_000_000, 33, 2 << 20)
-    assert (host["CapAdd"], host["CapDrop"]) in ((["NET_ADMIN"], ["CHOWN"]), (["CAP_NET_ADMIN"], ["CAP_CHOWN"]))
+    assert (host["Memory"], host["NanoCpus"], host["PidsLimit"], host["ShmSize"]) == (
+        64 << 20,
+        250_000_000,
+        33,
+        2 << 20,
+    )
+    assert (host["CapAdd"], host["CapDrop"]) in (
+        (["NET_ADMIN"], ["CHOWN"]),
+        (["CAP_NET_ADMIN"], ["CAP_CHOWN"]),
+    )
     assert host["Ulimits"] == [{"Name": "nofile", "Soft": 99, "Hard": 199}] and host["ReadonlyRootfs"] is True
-    assert host["Binds"] == [f"{tmp_path}:/data:ro"] and host["Tmpfs"] == {"/tmp": "size=1m"} and host["Init"] is True
+    assert (
+        host["Binds"] == [f"{tmp_path}:/data:ro"]
+        and host["Tmpfs"] == {"/tmp": "size=1m"}
+        and host["Init"] is True
+    )
     assert host["Mounts"] == [{"Type": "volume", "Source": "pyvol", "Target": "/vol"}]
-    assert host["Devices"] == [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/mynull", "CgroupPermissions": "rw"}]
-    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m"}} and host["ExtraHosts"] == ["db:10.0.0.1"]
-    assert (config["Entrypoint"], config["StopSignal"], config["User"], config["WorkingDir"]) == (["/bin/echo"], "SIGINT", "1000", "/tmp")
+    assert host["Devices"] == [
+        {"PathOnHost": "/dev/null", "PathInContainer": "/dev/mynull", "CgroupPermissions": "rw"}
+    ]
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m"}} and host[
+        "ExtraHosts"
+    ] == ["db:10.0.0.1"]
+    assert (config["Entrypoint"], config["StopSignal"], config["User"], config["WorkingDir"]) == (
+        ["/bin/echo"],
+        "SIGINT",
+        "1000",
+        "/tmp",
+    )
     container.start()
     assert container.wait()["StatusCode"] == 0
     assert container.logs() == b"true\n"
@@ -151,7 +190,10 @@ def test_images_and_pull(dockerpy: DockerClient, registry: Registry, busybox: st
     assert [found.id for found in dockerpy.images.list("from-py")] == [image.id]
     assert image.history()[0]["Id"] == image.id
     dockerpy.images.remove("from-py:one")
-    statuses = [line["status"] for line in dockerpy.api.pull(f"{registry.address}/busybox", "latest", stream=True, decode=True)]
+    statuses = [
+        line["status"]
+        for line in dockerpy.api.pull(f"{registry.address}/busybox", "latest", stream=True, decode=True)
+    ]
     assert statuses[-1] == f"Status: Image is up to date for {busybox}"
 
 
@@ -170,13 +212,17 @@ def test_archives(dockerpy: DockerClient, busybox: str) -> None:
         assert member is not None and member.read() == b"text"
     assert {entry["Path"] for entry in container.diff()} >= {"/tmp", "/tmp/note"}
     with tarfile.open(fileobj=io.BytesIO(b"".join(container.export()))) as tar:
-        assert {"bin/busybox", "tmp/note", "etc/passwd"} <= {name.removeprefix("./") for name in tar.getnames()}
+        assert {"bin/busybox", "tmp/note", "etc/passwd"} <= {
+            name.removeprefix("./") for name in tar.getnames()
+        }
 
 
 def test_volumes(dockerpy: DockerClient, busybox: str) -> None:
     volume = dockerpy.volumes.create("py-volume", labels={"a": "b"})
     assert volume.attrs["Labels"] == {"a": "b"} and volume.name == "py-volume"
-    dockerpy.containers.run(busybox, ["touch", "/v/file"], volumes={"py-volume": {"bind": "/v"}}, network_mode="none", remove=True)
+    dockerpy.containers.run(
+        busybox, ["touch", "/v/file"], volumes={"py-volume": {"bind": "/v"}}, network_mode="none", remove=True
+    )
     assert [found.name for found in dockerpy.volumes.list(filters={"label": "a=b"})] == ["py-volume"]
     volume.remove()
     with pytest.raises(NotFound):
@@ -185,9 +231,15 @@ def test_volumes(dockerpy: DockerClient, busybox: str) -> None:
 
 def test_events_and_log_stream(dockerpy: DockerClient, busybox: str) -> None:
     stream = dockerpy.events(decode=True, filters={"type": "container", "event": "die"})
-    container = dockerpy.containers.run(busybox, ["sh", "-c", "for i in 1 2 3; do echo $i; done"], network_mode="none", detach=True)
+    container = dockerpy.containers.run(
+        busybox, ["sh", "-c", "for i in 1 2 3; do echo $i; done"], network_mode="none", detach=True
+    )
     event = next(stream)
-    assert (event["Action"], event["Actor"]["ID"], event["Actor"]["Attributes"]["exitCode"]) == ("die", container.id, "0")
+    assert (event["Action"], event["Actor"]["ID"], event["Actor"]["Attributes"]["exitCode"]) == (
+        "die",
+        container.id,
+        "0",
+    )
     closing = threading.Thread(target=stream.close)
     closing.start()
     closing.join(10)

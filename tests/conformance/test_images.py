@@ -51,12 +51,18 @@ def forget(request: pytest.FixtureRequest) -> Any:
     [
         ("oci", "gzip"),
         ("docker", "gzip"),
-        pytest.param("oci", "zstd", marks=pytest.mark.minid_only("Docker reads zstd layers since version 23")),
+        pytest.param(
+            "oci", "zstd", marks=pytest.mark.minid_only("Docker reads zstd layers since version 23")
+        ),
         ("oci", "none"),
-        pytest.param("docker", "none", marks=pytest.mark.minid_only("Docker 20.10 does not know that media type")),
+        pytest.param(
+            "docker", "none", marks=pytest.mark.minid_only("Docker 20.10 does not know that media type")
+        ),
     ],
 )
-def test_every_form_of_image(cli: Cli, wire: Wire, registry: Registry, small: Image, form: str, compression: str) -> None:
+def test_every_form_of_image(
+    cli: Cli, wire: Wire, registry: Registry, small: Image, form: str, compression: str
+) -> None:
     repository = f"forms/{form}/{compression}"
     descriptor = small.push(registry, repository, "v1", form=form, compression=compression)
     name = f"{registry.address}/{repository}:v1"
@@ -86,7 +92,9 @@ def test_index_chooses_the_platform(cli: Cli, wire: Wire, registry: Registry, sm
     base = images.busybox()
     other = Image(base.layers, {**base.config, "Cmd": ["echo", "other"]}, architecture="arm64")
     for form in ("oci", "docker"):
-        images.push_index(registry, f"multi-{form}", "v1", {"linux/arm64/v8": other, "linux/amd64": small}, form=form)
+        images.push_index(
+            registry, f"multi-{form}", "v1", {"linux/arm64/v8": other, "linux/amd64": small}, form=form
+        )
         name = f"{registry.address}/multi-{form}:v1"
         cli.ok("pull", name)
         assert wire.get(f"/images/{name}/json")["Architecture"] == "amd64"
@@ -111,7 +119,9 @@ def test_run_pulls_what_is_missing(cli: Cli, wire: Wire, registry: Registry, sma
     assert refreshed.out.endswith("extra\n") and "Image is up to date" in refreshed.out + refreshed.err
 
 
-def test_pull_asks_the_registry_for_a_newer_one(cli: Cli, wire: Wire, registry: Registry, small: Image) -> None:
+def test_pull_asks_the_registry_for_a_newer_one(
+    cli: Cli, wire: Wire, registry: Registry, small: Image
+) -> None:
     name = f"{registry.address}/moving:latest"
     small.push(registry, "moving")
     cli.ok("pull", name)
@@ -131,7 +141,10 @@ def test_all_tags(cli: Cli, wire: Wire, registry: Registry, small: Image) -> Non
         small.push(registry, "tags", tag)
     cli.ok("pull", "-a", f"{registry.address}/tags")
     found = wire.get("/images/json", filters={"reference": [f"{registry.address}/tags"]})
-    assert {tag for image in found for tag in image["RepoTags"]} == {f"{registry.address}/tags:t1", f"{registry.address}/tags:t2"}
+    assert {tag for image in found for tag in image["RepoTags"]} == {
+        f"{registry.address}/tags:t1",
+        f"{registry.address}/tags:t2",
+    }
 
 
 def test_progress_lines(wire: Wire, registry: Registry, small: Image) -> None:
@@ -141,13 +154,20 @@ def test_progress_lines(wire: Wire, registry: Registry, small: Image) -> None:
     lines = response.json_lines
     assert lines[0] == {"status": "Pulling from progress", "id": "v1"}
     statuses = [line["status"] for line in lines]
-    assert statuses[-2:] == [f"Digest: {descriptor.digest}", f"Status: Downloaded newer image for {registry.address}/progress:v1"]
+    assert statuses[-2:] == [
+        f"Digest: {descriptor.digest}",
+        f"Status: Downloaded newer image for {registry.address}/progress:v1",
+    ]
     layers = {line["id"] for line in lines[1:] if "id" in line}
     assert len(layers) == 3 and all(re.fullmatch(r"[0-9a-f]{12}", layer) for layer in layers)
     for layer in layers:
         mine = [line["status"] for line in lines if line.get("id") == layer]
         assert mine[-1] in ("Pull complete", "Already exists"), mine
-    assert all("progressDetail" in line for line in lines if line["status"] in ("Downloading", "Extracting", "Pull complete"))
+    assert all(
+        "progressDetail" in line
+        for line in lines
+        if line["status"] in ("Downloading", "Extracting", "Pull complete")
+    )
 
 
 def test_pull_errors(cli: Cli, wire: Wire, registry: Registry, small: Image) -> None:
@@ -155,10 +175,12 @@ def test_pull_errors(cli: Cli, wire: Wire, registry: Registry, small: Image) -> 
     assert missing.code == 1
     assert re.search("manifest unknown|not found|repository does not exist", missing.err), missing.err
     response = wire.post("/images/create", fromImage=f"{registry.address}/no/such/image", tag="v1")
-    assert response.status in (404, 200, 500) and b"error" in response.body or response.status == 404
+    assert (response.status in (404, 200, 500) and b"error" in response.body) or response.status == 404
     for bad in ("Upper", "bad//name", "a:b:c", f"{registry.address}/x@sha256:123"):
         refused = cli("pull", bad)
-        assert refused.code in (1, 125) and "invalid reference format" in refused.err or "must be lowercase" in refused.err, bad
+        assert (
+            refused.code in (1, 125) and "invalid reference format" in refused.err
+        ) or "must be lowercase" in refused.err, bad
     nobody = cli("pull", "127.0.0.1:1/x")
     assert nobody.code == 1 and re.search("connection refused|[Cc]onnect call failed|dial tcp", nobody.err)
 
@@ -183,16 +205,27 @@ def test_a_broken_image_leaves_no_trace(wire: Wire, registry: Registry, how: str
         config["rootfs"]["diff_ids"][-1] = "sha256:" + "0" * 64
         image.config_json = lambda: config  # type: ignore[method-assign]
     image.push(registry, f"broken-{how}", "v1")
-    _, _, manifest = registry.request("GET", f"/v2/broken-{how}/manifests/v1", Accept="application/vnd.oci.image.manifest.v1+json")
+    _, _, manifest = registry.request(
+        "GET", f"/v2/broken-{how}/manifests/v1", Accept="application/vnd.oci.image.manifest.v1+json"
+    )
     described = json.loads(manifest)
     if how == "digest":
         corrupt(registry, described["layers"][-1]["digest"], lambda data: data[:-20] + bytes(20))
     if how == "truncated":
         corrupt(registry, described["layers"][-1]["digest"], lambda data: data[: len(data) // 2])
     if how == "config":
-        corrupt(registry, described["config"]["digest"], lambda data: data.replace(b"broken", b"BROKEN").replace(b"layer 0", b"LAYER 0"))
+        corrupt(
+            registry,
+            described["config"]["digest"],
+            lambda data: data.replace(b"broken", b"BROKEN").replace(b"layer 0", b"LAYER 0"),
+        )
     before = {image["Id"] for image in wire.get("/images/json", all="1")}
-    response = wire("POST", "/images/create", query={"fromImage": f"{registry.address}/broken-{how}", "tag": "v1"}, timeout_s=110)
+    response = wire(
+        "POST",
+        "/images/create",
+        query={"fromImage": f"{registry.address}/broken-{how}", "tag": "v1"},
+        timeout_s=110,
+    )
     error = response.message if response.status != 200 else response.json_lines[-1]["error"]
     assert error
     assert {image["Id"] for image in wire.get("/images/json", all="1")} == before
@@ -204,14 +237,18 @@ HOSTILE: dict[str, Layer] = {
     "absolute": Layer().file("/tmp/minid-escape-2", "x"),
     "symlink": Layer().symlink("up", "../../../../../../../../../tmp").file("up/minid-escape-3", "x"),
     "absolute-symlink": Layer().symlink("up", "/tmp").file("up/minid-escape-4", "x"),
-    "hardlink": Layer().hardlink("passwd", "/etc/passwd").hardlink("shadow", "../../../../../../../etc/shadow"),
+    "hardlink": Layer()
+    .hardlink("passwd", "/etc/passwd")
+    .hardlink("shadow", "../../../../../../../etc/shadow"),
     "whiteout-of-parent": Layer().file(".wh...", "").file(".wh..", ""),
     "whiteout-through-link": Layer().symlink("up", "/tmp").file("up/.wh.minid-precious", ""),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_layer_touches_nothing_outside(docker_cli: Cli, wire: Wire, registry: Registry, kind: str) -> None:
+def test_a_hostile_layer_touches_nothing_outside(
+    docker_cli: Cli, wire: Wire, registry: Registry, kind: str
+) -> None:
     """It is refused, or what it says happens inside the image; nothing outside changes either way."""
     precious = Path("/tmp/minid-precious")
     precious.write_text("precious")
@@ -234,22 +271,43 @@ def test_a_hostile_layer_touches_nothing_outside(docker_cli: Cli, wire: Wire, re
 def test_every_kind_of_entry_survives(docker_cli: Cli, registry: Registry, wire: Wire) -> None:
     base = images.busybox()
     layer = Layer()
-    layer.directory("all", 0o2751, uid=3, gid=4).file("all/setuid", "x", 0o4755, uid=5, gid=6).file("all/time", mtime=1234567890)
+    layer.directory("all", 0o2751, uid=3, gid=4).file("all/setuid", "x", 0o4755, uid=5, gid=6).file(
+        "all/time", mtime=1234567890
+    )
     layer.symlink("all/dangling", "no/where")
     layer.add("all/hard", tarfile.LNKTYPE, mode=0o4755, uid=5, gid=6, linkname="all/setuid")
-    layer.add("all/fifo", tarfile.FIFOTYPE, mode=0o640).add("all/char", tarfile.CHRTYPE, mode=0o600, devmajor=1, devminor=3)
+    layer.add("all/fifo", tarfile.FIFOTYPE, mode=0o640).add(
+        "all/char", tarfile.CHRTYPE, mode=0o600, devmajor=1, devminor=3
+    )
     layer.add("all/block", tarfile.BLKTYPE, mode=0o600, devmajor=7, devminor=0)
     layer.file(b"all/latin-\xe9".decode(errors="surrogateescape"), "x").file("all/" + "n" * 250, "long")
-    layer.file("all/capable", "x", 0o755, pax_headers={"SCHILY.xattr.security.capability": bytes.fromhex("0100000200200000000000000000000000000000").decode("latin-1")})
+    layer.file(
+        "all/capable",
+        "x",
+        0o755,
+        pax_headers={
+            "SCHILY.xattr.security.capability": bytes.fromhex(
+                "0100000200200000000000000000000000000000"
+            ).decode("latin-1")
+        },
+    )
     layer.file("all/attribute", "x", pax_headers={"SCHILY.xattr.user.note": "kept"})
     Image([*base.layers, layer.done()], base.config).push(registry, "entries", "v1")
-    script = "cd /all; stat -c '%n %F %a %u:%g %h' . setuid hard fifo char block; stat -c '%t:%T' char block; stat -c %Y time; readlink dangling; echo latin-* | od -An -c | grep -c 351; ls | grep -c nnnnnnnn"
+    script = (
+        "cd /all; stat -c '%n %F %a %u:%g %h' . setuid hard fifo char block; "
+        "stat -c '%t:%T' char block; stat -c %Y time; readlink dangling; "
+        "echo latin-* | od -An -c | grep -c 351; ls | grep -c nnnnnnnn"
+    )
     name = f"{registry.address}/entries:v1"
     docker_cli.ok("pull", name)
     lines = docker_cli.ok(*NONE, name, "sh", "-c", script).splitlines()
     assert lines[0] == ". directory 2751 3:4 2"
     assert lines[1] == "setuid regular file 4755 5:6 2" and lines[2] == "hard regular file 4755 5:6 2"
-    assert lines[3:6] == ["fifo fifo 640 0:0 1", "char character special file 600 0:0 1", "block block special file 600 0:0 1"]
+    assert lines[3:6] == [
+        "fifo fifo 640 0:0 1",
+        "char character special file 600 0:0 1",
+        "block block special file 600 0:0 1",
+    ]
     assert lines[6:] == ["1:3", "7:0", "1234567890", "no/where", "1", "1"]
 
 
@@ -264,7 +322,13 @@ def test_listing_and_tags(cli: Cli, wire: Wire, registry: Registry, small: Image
     lines = cli.ok("images").splitlines()
     assert lines[0].split() == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
     mine = [line.split()[:3] for line in lines[1:] if short in line]
-    assert sorted(mine) == sorted([[f"{registry.address}/listed", "v1", short], ["local/name", "one", short], ["local/name", "latest", short]])
+    assert sorted(mine) == sorted(
+        [
+            [f"{registry.address}/listed", "v1", short],
+            ["local/name", "one", short],
+            ["local/name", "latest", short],
+        ]
+    )
     assert set(cli.ok("images", "-q", "local/name").split()) == {short}
     assert cli.ok("images", "--format", "{{.Repository}}:{{.Tag}}", "local/name:one") == "local/name:one"
     assert cli.ok("images", "--no-trunc", "-q", "local/name:one") == image_id
@@ -291,7 +355,11 @@ def test_removal(cli: Cli, wire: Wire, registry: Registry, small: Image) -> None
     cli.ok("rmi", "second:tag")
     container = create(wire, name, "true")
     in_use = cli("rmi", name)
-    assert in_use.code == 1 and re.search(r"conflict: unable to remove repository reference .* \(must force\) - container [0-9a-f]{12} is using its referenced image", in_use.err)
+    assert in_use.code == 1 and re.search(
+        r"conflict: unable to remove repository reference .* \(must force\) "
+        r"- container [0-9a-f]{12} is using its referenced image",
+        in_use.err,
+    )
     assert wire("DELETE", f"/images/{name}").status == 409
     wire("DELETE", f"/containers/{container}")
     out = cli.ok("rmi", name).splitlines()
@@ -310,14 +378,27 @@ def test_history_and_inspect(cli: Cli, wire: Wire, registry: Registry, small: Im
     assert lines[2].startswith("<missing>")
     entries = wire.get(f"/images/{name}/history")
     assert entries[0]["Id"] == wire.get(f"/images/{name}/json")["Id"] and entries[0]["Tags"] == [name]
-    assert entries[0]["Size"] == 0 and entries[3]["Size"] > 1_000_000 and entries[1]["Comment"] == "minid tests"
+    assert (
+        entries[0]["Size"] == 0 and entries[3]["Size"] > 1_000_000 and entries[1]["Comment"] == "minid tests"
+    )
     seen = wire.get(f"/images/{name}/json")
-    assert (seen["Os"], seen["Architecture"], seen["RepoTags"], seen["Created"]) == ("linux", "amd64", [name], images.CREATED)
+    assert (seen["Os"], seen["Architecture"], seen["RepoTags"], seen["Created"]) == (
+        "linux",
+        "amd64",
+        [name],
+        images.CREATED,
+    )
     assert seen["RootFS"] == {"Type": "layers", "Layers": small.config_json()["rootfs"]["diff_ids"]}
-    assert seen["Config"]["Cmd"] == ["cat", "/extra/file"] and seen["GraphDriver"]["Name"] and seen["Size"] > 1_000_000
+    assert (
+        seen["Config"]["Cmd"] == ["cat", "/extra/file"]
+        and seen["GraphDriver"]["Name"]
+        and seen["Size"] > 1_000_000
+    )
 
 
-def test_shared_layers_are_downloaded_once(wire: Wire, registry: Registry, busybox: str, small: Image) -> None:
+def test_shared_layers_are_downloaded_once(
+    wire: Wire, registry: Registry, busybox: str, small: Image
+) -> None:
     small.push(registry, "sharing", "v1", form="docker")
     response = wire.post("/images/create", fromImage=f"{registry.address}/sharing", tag="v1")
     exists = [line for line in response.json_lines if line["status"] == "Already exists"]

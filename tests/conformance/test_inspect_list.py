@@ -31,7 +31,10 @@ def test_ps(cli: Cli, three: dict[str, str], busybox: str) -> None:
     lines = cli.ok("ps").splitlines()
     assert lines[0].split() == ["CONTAINER", "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
     assert len(lines) == 2
-    assert re.fullmatch(rf'{three["up-one"][:12]}\s+{re.escape(busybox)}\s+"sleep 300"\s+.* ago\s+Up .*\s+up-one', lines[1].rstrip())
+    assert re.fullmatch(
+        rf'{three["up-one"][:12]}\s+{re.escape(busybox)}\s+"sleep 300"\s+.* ago\s+Up .*\s+up-one',
+        lines[1].rstrip(),
+    )
     everything = cli.ok("ps", "-a").splitlines()
     assert [line.split()[-1] for line in everything[1:]] == ["fresh", "ended", "up-one"], "newest first"
     assert '"echo \'a long comman…"' in everything[1] or '"echo \'a long command…"' in everything[1]
@@ -40,7 +43,10 @@ def test_ps(cli: Cli, three: dict[str, str], busybox: str) -> None:
     assert cli.ok("ps", "-q", "--no-trunc") == three["up-one"]
     assert cli.ok("ps", "-l", "--format", "{{.Names}}") == "fresh"
     assert cli.ok("ps", "-n", "2", "--format", "{{.Names}}").split() == ["fresh", "ended"]
-    assert cli.ok("ps", "--format", "{{.ID}}|{{.Image}}|{{.Names}}|{{.State}}|{{.Label \"tier\"}}") == f"{three['up-one'][:12]}|{busybox}|up-one|running|web"
+    assert (
+        cli.ok("ps", "--format", '{{.ID}}|{{.Image}}|{{.Names}}|{{.State}}|{{.Label "tier"}}')
+        == f"{three['up-one'][:12]}|{busybox}|up-one|running|web"
+    )
     table = cli.ok("ps", "--format", "table {{.Names}}\t{{.Status}}").splitlines()
     assert table[0].split() == ["NAMES", "STATUS"]
     as_json = json.loads(cli.ok("ps", "--format", "json"))
@@ -86,8 +92,15 @@ def test_ps_filters_by_id_and_image(docker_cli: Cli, wire: Wire, three: dict[str
 
 def test_list_shapes(wire: Wire, three: dict[str, str], busybox: str) -> None:
     image = wire.get(f"/images/{busybox}/json")["Id"]
-    up, ended = (wire.get("/containers/json", all="1", filters={"name": [name]})[0] for name in ("up-one", "ended"))
-    assert (up["Id"], up["Names"], up["Image"], up["ImageID"]) == (three["up-one"], ["/up-one"], busybox, image)
+    up, ended = (
+        wire.get("/containers/json", all="1", filters={"name": [name]})[0] for name in ("up-one", "ended")
+    )
+    assert (up["Id"], up["Names"], up["Image"], up["ImageID"]) == (
+        three["up-one"],
+        ["/up-one"],
+        busybox,
+        image,
+    )
     assert (up["Command"], up["State"], up["Labels"]) == ("sleep 300", "running", {"tier": "web", "env": "a"})
     assert isinstance(up["Created"], int) and abs(up["Created"] - time.time()) < 3600
     assert up["Ports"] == [] and up["Mounts"] == [] and up["HostConfig"]["NetworkMode"] == "none"
@@ -99,21 +112,45 @@ def test_list_shapes(wire: Wire, three: dict[str, str], busybox: str) -> None:
 
 
 def test_inspect_shapes(docker_cli: Cli, wire: Wire, busybox: str) -> None:
-    container = create(wire, busybox, "sleep", "300", name="shown", Hostname="h", Labels={"a": "b"}, Env=["A=b"])
+    container = create(
+        wire, busybox, "sleep", "300", name="shown", Hostname="h", Labels={"a": "b"}, Env=["A=b"]
+    )
     image = wire.get(f"/images/{busybox}/json")["Id"]
     seen = wire.get("/containers/shown/json")
-    assert (seen["Id"], seen["Name"], seen["Image"], seen["Path"], seen["Args"]) == (container, "/shown", image, "sleep", ["300"])
+    assert (seen["Id"], seen["Name"], seen["Image"], seen["Path"], seen["Args"]) == (
+        container,
+        "/shown",
+        image,
+        "sleep",
+        ["300"],
+    )
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", seen["Created"])
     assert (seen["Platform"], seen["RestartCount"], seen["ExecIDs"], seen["Mounts"]) == ("linux", 0, None, [])
     config, host, network = seen["Config"], seen["HostConfig"], seen["NetworkSettings"]
-    assert (config["Image"], config["Hostname"], config["Labels"], config["Cmd"]) == (busybox, "h", {"a": "b"}, ["sleep", "300"])
+    assert (config["Image"], config["Hostname"], config["Labels"], config["Cmd"]) == (
+        busybox,
+        "h",
+        {"a": "b"},
+        ["sleep", "300"],
+    )
     assert config["Env"][0] == "A=b" and config["Env"][1].startswith("PATH=")
     assert (config["Entrypoint"], config["Volumes"], config["OnBuild"]) == (None, None, None)
-    assert (config["Tty"], config["OpenStdin"], config["User"], config["WorkingDir"]) == (False, False, "", "")
-    assert (host["NetworkMode"], host["Binds"], host["RestartPolicy"]["Name"]) == ("none", None, "no") or host["RestartPolicy"]["Name"] == ""
+    assert (config["Tty"], config["OpenStdin"], config["User"], config["WorkingDir"]) == (
+        False,
+        False,
+        "",
+        "",
+    )
+    assert (host["NetworkMode"], host["Binds"], host["RestartPolicy"]["Name"]) == (
+        "none",
+        None,
+        "no",
+    ) or host["RestartPolicy"]["Name"] == ""
     assert (host["Memory"], host["NanoCpus"], host["Privileged"], host["ShmSize"]) == (0, 0, False, 64 << 20)
     assert host["LogConfig"]["Type"] == "json-file" and host["IpcMode"] == "private"
-    assert host["MaskedPaths"] and "/proc/kcore" in host["MaskedPaths"] and "/proc/sys" in host["ReadonlyPaths"]
+    assert (
+        host["MaskedPaths"] and "/proc/kcore" in host["MaskedPaths"] and "/proc/sys" in host["ReadonlyPaths"]
+    )
     assert set(network["Networks"]) == {"none"} and network["Ports"] == {}
     assert "NetworkID" in network["Networks"]["none"]
     for path in ("LogPath", "HostnamePath", "HostsPath", "ResolvConfPath"):
@@ -137,7 +174,19 @@ def test_inspect_command(cli: Cli, three: dict[str, str], busybox: str) -> None:
 
 
 def test_labels_merge_and_ports_are_told(docker_cli: Cli, wire: Wire, variant: Callable[[str], str]) -> None:
-    docker_cli.ok("create", "--name", "labelled", "--network", "none", "--label", "both=run", "--label", "mine", variant("labelled"), "true")
+    docker_cli.ok(
+        "create",
+        "--name",
+        "labelled",
+        "--network",
+        "none",
+        "--label",
+        "both=run",
+        "--label",
+        "mine",
+        variant("labelled"),
+        "true",
+    )
     config = wire.get("/containers/labelled/json")["Config"]
     assert config["Labels"] == {"org.minid.test": "yes", "both": "run", "mine": ""}
     assert config["ExposedPorts"] == {"80/tcp": {}}
@@ -162,7 +211,10 @@ def test_versions(wire: Wire, engine: object) -> None:
     assert answer["ApiVersion"] == wire.version and answer["Components"][0]["Name"]
     assert Wire(wire.path, "1.24")("GET", "/containers/json").status == 200 or wire.version == "1.41"
     new = Wire(wire.path, "1.99")("GET", "/containers/json")
-    assert new.status == 400 and "client version 1.99 is too new. Maximum supported API version is" in new.message
+    assert (
+        new.status == 400
+        and "client version 1.99 is too new. Maximum supported API version is" in new.message
+    )
     old = Wire(wire.path, "1.11")("GET", "/containers/json")
     assert old.status == 400 and b"client version 1.11 is too old" in old.body
     missing = wire("GET", "/nosuch")
@@ -172,8 +224,18 @@ def test_versions(wire: Wire, engine: object) -> None:
 
 def test_info(cli: Cli, wire: Wire, three: dict[str, str]) -> None:
     info = wire.get("/info")
-    assert (info["Containers"], info["ContainersRunning"], info["ContainersPaused"], info["ContainersStopped"]) == (3, 1, 0, 2)
-    assert info["OSType"] == "linux" and info["Architecture"] == "x86_64" and info["NCPU"] > 0 and info["MemTotal"] > 0
+    assert (
+        info["Containers"],
+        info["ContainersRunning"],
+        info["ContainersPaused"],
+        info["ContainersStopped"],
+    ) == (3, 1, 0, 2)
+    assert (
+        info["OSType"] == "linux"
+        and info["Architecture"] == "x86_64"
+        and info["NCPU"] > 0
+        and info["MemTotal"] > 0
+    )
     assert info["Driver"] and info["CgroupDriver"] == "cgroupfs" and info["CgroupVersion"] in ("1", "2")
     assert info["DockerRootDir"] and info["ID"] and info["Name"] and info["ServerVersion"]
     assert info["LoggingDriver"] == "json-file" and info["Images"] >= 1
@@ -184,7 +246,9 @@ def test_info(cli: Cli, wire: Wire, three: dict[str, str]) -> None:
 
 
 def events(wire: Wire, since: float, until: float, **filters: list[str]) -> list[dict[str, Any]]:
-    response = wire("GET", "/events", query={"since": f"{since:.9f}", "until": f"{until:.9f}", "filters": filters})
+    response = wire(
+        "GET", "/events", query={"since": f"{since:.9f}", "until": f"{until:.9f}", "filters": filters}
+    )
     assert response.status == 200, response.body
     return response.json_lines
 
@@ -202,7 +266,12 @@ def test_events_of_a_life(wire: Wire, busybox: str) -> None:
     die = found[2]
     assert (die["Type"], die["Actor"]["ID"], die["scope"]) == ("container", container, "local")
     attributes = die["Actor"]["Attributes"]
-    assert (attributes["exitCode"], attributes["image"], attributes["name"], attributes["l"]) == ("7", busybox, "watched", "v")
+    assert (attributes["exitCode"], attributes["image"], attributes["name"], attributes["l"]) == (
+        "7",
+        busybox,
+        "watched",
+        "v",
+    )
     assert (die["status"], die["id"], die["from"]) == ("die", container, busybox), "old clients read these"
     assert die["time"] == die["timeNano"] // 10**9
     assert found[3]["Actor"]["Attributes"]["oldName"] == "/watched"
@@ -217,19 +286,44 @@ def test_events_of_stop_and_kill(wire: Wire, busybox: str) -> None:
     wire.post("/containers/stopped/kill", signal="KILL")
     wire.post("/containers/stopped/wait")
     actions = [event["Action"] for event in events(wire, since, time.time() + 0.001, container=["stopped"])]
-    assert [action for action in actions if action not in ("kill", "create")] == ["start", "die", "stop", "start", "restart", "die"], actions
+    assert [action for action in actions if action not in ("kill", "create")] == [
+        "start",
+        "die",
+        "stop",
+        "start",
+        "restart",
+        "die",
+    ], actions
     assert "kill" in actions
 
 
 def test_events_stream_has_headers_at_once_and_filters(cli: Cli, wire: Wire, busybox: str) -> None:
-    with wire.stream("GET", "/events", query={"filters": {"type": ["container"], "event": ["start"]}}, upgrade=False, timeout_s=5) as stream:
+    with wire.stream(
+        "GET",
+        "/events",
+        query={"filters": {"type": ["container"], "event": ["start"]}},
+        upgrade=False,
+        timeout_s=5,
+    ) as stream:
         assert stream.status == 200
         container = create(wire, busybox, "true")
         wire.post(f"/containers/{container}/start")
         text = stream.read_until(b"\n{" if False else container.encode())
         assert b'"start"' in text or b"start" in text
     now = str(int(time.time()) + 1)
-    out = cli.ok("events", "--since", "10m", "--until", now, "--filter", f"container={container}", "--filter", "event=start", "--format", "{{.Action}} {{.Type}}")
+    out = cli.ok(
+        "events",
+        "--since",
+        "10m",
+        "--until",
+        now,
+        "--filter",
+        f"container={container}",
+        "--filter",
+        "event=start",
+        "--format",
+        "{{.Action}} {{.Type}}",
+    )
     assert out.splitlines() == ["start container"]
 
 

@@ -66,9 +66,14 @@ def test_cap_add_all_without_what_the_machine_lacks(docker_cli: Cli, busybox: st
     assert sets["CapEff"] & ~_own_capabilities() == 0
 
 
-@pytest.mark.minid_only("runc fails where the daemon lacks a capability: unable to apply caps: operation not permitted")
+@pytest.mark.minid_only(
+    "runc fails where the daemon lacks a capability: unable to apply caps: operation not permitted"
+)
 def test_privileged(cli: Cli, busybox: str) -> None:
-    script = "grep -E 'CapEff|Seccomp:' /proc/self/status; ls /dev; mount -t tmpfs x /tmp && echo mounted; cat /proc/mounts"
+    script = (
+        "grep -E 'CapEff|Seccomp:' /proc/self/status; ls /dev; mount -t tmpfs x /tmp && "
+        "echo mounted; cat /proc/mounts"
+    )
     out = cli.ok(*NONE, "--privileged", busybox, "sh", "-c", script)
     fields = status(out)
     own = _own_capabilities()
@@ -80,7 +85,9 @@ def test_privileged(cli: Cli, busybox: str) -> None:
     assert "kmsg" in devices or not os.path.exists("/dev/kmsg")
     mounts = {line.split()[1]: line.split()[3] for line in out.splitlines() if len(line.split()) == 6}
     assert mounts["/sys"].startswith("rw"), "privileged: /sys can be written"
-    assert "/proc/acpi" not in mounts and "/proc/sys" not in mounts, "privileged: nothing is masked or read-only"
+    assert "/proc/acpi" not in mounts and "/proc/sys" not in mounts, (
+        "privileged: nothing is masked or read-only"
+    )
 
 
 def test_namespaces_are_the_containers_own(docker_cli: Cli, wire: Wire, engine: Engine, busybox: str) -> None:
@@ -103,7 +110,9 @@ def test_host_namespaces_when_asked_for(docker_cli: Cli, wire: Wire, busybox: st
 
 
 def test_namespaces_of_another_container(docker_cli: Cli, wire: Wire, busybox: str) -> None:
-    docker_cli.ok("run", "-d", "--name", "first", "--network", "none", "--ipc", "shareable", busybox, "sleep", "60")
+    docker_cli.ok(
+        "run", "-d", "--name", "first", "--network", "none", "--ipc", "shareable", busybox, "sleep", "60"
+    )
     options = ("--network", "container:first", "--pid", "container:first", "--ipc", "container:first")
     docker_cli.ok("run", "-d", "--name", "second", *options, busybox, "sleep", "61")
     first, second = (wire.get(f"/containers/{name}/json")["State"]["Pid"] for name in ("first", "second"))
@@ -120,7 +129,13 @@ def test_container_cannot_join_one_that_does_not_exist(docker_cli: Cli, busybox:
 
 
 def test_only_loopback_without_a_network(cli: Cli, busybox: str) -> None:
-    out = cli.ok(*NONE, busybox, "sh", "-c", "ls /sys/class/net; ip -o addr show lo; ping -c1 -W1 127.0.0.1 >/dev/null && echo up")
+    out = cli.ok(
+        *NONE,
+        busybox,
+        "sh",
+        "-c",
+        "ls /sys/class/net; ip -o addr show lo; ping -c1 -W1 127.0.0.1 >/dev/null && echo up",
+    )
     names = [line for line in out.splitlines() if re.fullmatch(r"\w+", line) and line != "up"]
     assert "lo" in names and not {name for name in names if name.startswith(("eth", "en"))}
     assert "127.0.0.1/8" in out and out.endswith("up")
@@ -139,7 +154,9 @@ def test_no_file_descriptor_leaks_in(docker_cli: Cli, busybox: str) -> None:
         fds = re.findall(r" (\d+) -> (.*)", out)
         assert {int(number) for number, _ in fds} <= set(range(most)), out
     docker_cli.ok("run", "-d", "--name", "fds", "--network", "none", busybox, "sleep", "60")
-    assert docker_cli.ok("exec", "fds", "ls", "/proc/self/fd").split() == ["0", "1", "2", "3"], "3 is ls's own"
+    assert docker_cli.ok("exec", "fds", "ls", "/proc/self/fd").split() == ["0", "1", "2", "3"], (
+        "3 is ls's own"
+    )
 
 
 def test_working_directory_and_root_are_inside(docker_cli: Cli, busybox: str) -> None:
@@ -173,9 +190,15 @@ def test_masks_are_dev_null_and_mounts_are_locked_down(docker_cli: Cli, busybox:
         fields = left.split()
         mounts[fields[4]] = (fields[5], right.split()[0])
         assert not re.search(r"shared:", left), f"a shared mount: {line}"
-    assert mounts["/proc"][1] == "proc" and {"nosuid", "nodev", "noexec"} <= set(mounts["/proc"][0].split(","))
+    assert mounts["/proc"][1] == "proc" and {"nosuid", "nodev", "noexec"} <= set(
+        mounts["/proc"][0].split(",")
+    )
     assert mounts["/sys"][0].startswith("ro")
-    assert mounts["/dev"][1] == "tmpfs" and mounts["/dev/pts"][1] == "devpts" and mounts["/dev/shm"][1] == "tmpfs"
+    assert (
+        mounts["/dev"][1] == "tmpfs"
+        and mounts["/dev/pts"][1] == "devpts"
+        and mounts["/dev/shm"][1] == "tmpfs"
+    )
     assert mounts["/dev/mqueue"][1] == "mqueue"
     for path in ("/proc/sys", "/proc/bus", "/proc/irq"):
         assert mounts[path][0].startswith("ro"), path
@@ -185,29 +208,64 @@ def test_masks_are_dev_null_and_mounts_are_locked_down(docker_cli: Cli, busybox:
 
 
 def test_devices(docker_cli: Cli, busybox: str) -> None:
-    script = "cd /dev; ls; stat -c '%n %a %t:%T' null zero full random urandom tty; for l in fd std* ptmx; do readlink $l; done"
+    script = (
+        "cd /dev; ls; stat -c '%n %a %t:%T' null zero full random urandom tty; "
+        "for l in fd std* ptmx; do readlink $l; done"
+    )
     out = docker_cli.ok(*NONE, busybox, "sh", "-c", script)
     names = set(out.splitlines())
-    assert {"full", "null", "zero", "random", "urandom", "tty", "fd", "stdin", "stdout", "stderr", "ptmx", "pts", "shm"} <= names
-    assert {"null 666 1:3", "zero 666 1:5", "full 666 1:7", "random 666 1:8", "urandom 666 1:9", "tty 666 5:0"} <= names
+    assert {
+        "full",
+        "null",
+        "zero",
+        "random",
+        "urandom",
+        "tty",
+        "fd",
+        "stdin",
+        "stdout",
+        "stderr",
+        "ptmx",
+        "pts",
+        "shm",
+    } <= names
+    assert {
+        "null 666 1:3",
+        "zero 666 1:5",
+        "full 666 1:7",
+        "random 666 1:8",
+        "urandom 666 1:9",
+        "tty 666 5:0",
+    } <= names
     assert {"/proc/self/fd", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2", "pts/ptmx"} <= names
     assert not names & {"vda", "sda", "mem", "kmsg"}
 
 
 def test_device_rules(docker_cli: Cli, busybox: str) -> None:
     """mknod is allowed, opening what the rules do not name is not."""
-    script = "mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem; mknod /tmp/null c 1 3 && echo ok > /tmp/null && echo null works"
+    script = "mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem; "
+    script += "mknod /tmp/null c 1 3 && echo ok > /tmp/null && echo null works"
     result = docker_cli(*NONE, busybox, "sh", "-c", script)
     assert "Operation not permitted" in result.err
     assert result.out == "null works\n"
 
 
 def test_device_option(cli: Cli, busybox: str) -> None:
-    out = cli.ok(*NONE, "--device", "/dev/zero:/dev/my-zero:r", busybox, "sh", "-c", "stat -c '%F %t:%T' /dev/my-zero; head -c 3 /dev/my-zero | wc -c")
+    out = cli.ok(
+        *NONE,
+        "--device",
+        "/dev/zero:/dev/my-zero:r",
+        busybox,
+        "sh",
+        "-c",
+        "stat -c '%F %t:%T' /dev/my-zero; head -c 3 /dev/my-zero | wc -c",
+    )
     assert out.splitlines() == ["character special file 1:5", "3"]
 
 
-def test_cgroup_is_below_the_daemons(docker_cli: Cli, wire: Wire, engine: Engine, engine_kind: str, busybox: str) -> None:
+def test_cgroup_is_below_the_daemons(
+    docker_cli: Cli, wire: Wire, engine: Engine, engine_kind: str, busybox: str
+) -> None:
     container = docker_cli.ok("run", "-d", "--name", "cg", "--network", "none", busybox, "sleep", "60")
     pid = wire.get("/containers/cg/json")["State"]["Pid"]
     own = cgroups(engine.pid)
@@ -217,7 +275,9 @@ def test_cgroup_is_below_the_daemons(docker_cli: Cli, wire: Wire, engine: Engine
         assert container in path, f"{controller}: {path}"
         if engine_kind == "minid" and controller in own:
             base = own[controller].rsplit("/", 1)[0] if own[controller].count("/") > 1 else "/"
-            assert path.startswith(base.rstrip("/") + "/"), f"{controller}: {path} is not below the daemon's {own[controller]}"
+            assert path.startswith(base.rstrip("/") + "/"), (
+                f"{controller}: {path} is not below the daemon's {own[controller]}"
+            )
 
 
 def cgroups(pid: int) -> dict[str, str]:
@@ -226,10 +286,26 @@ def cgroups(pid: int) -> dict[str, str]:
 
 
 def test_cgroup_parent(docker_cli: Cli, wire: Wire, busybox: str) -> None:
-    container = docker_cli.ok("run", "-d", "--name", "cg", "--network", "none", "--cgroup-parent", "/minid-tests-parent", busybox, "sleep", "60")
+    container = docker_cli.ok(
+        "run",
+        "-d",
+        "--name",
+        "cg",
+        "--network",
+        "none",
+        "--cgroup-parent",
+        "/minid-tests-parent",
+        busybox,
+        "sleep",
+        "60",
+    )
     pid = wire.get("/containers/cg/json")["State"]["Pid"]
-    paths = [path for controller, path in cgroups(pid).items() if controller and not controller.startswith("name=")]
-    assert all(re.search(f"minid-tests-parent/.*{container}", path) for path in paths or cgroups(pid).values())
+    paths = [
+        path for controller, path in cgroups(pid).items() if controller and not controller.startswith("name=")
+    ]
+    assert all(
+        re.search(f"minid-tests-parent/.*{container}", path) for path in paths or cgroups(pid).values()
+    )
     docker_cli.ok("rm", "-f", "cg")
     for hierarchy in Path("/sys/fs/cgroup").glob("*/minid-tests-parent"):
         hierarchy.rmdir()
@@ -239,7 +315,10 @@ def test_cgroup_parent(docker_cli: Cli, wire: Wire, busybox: str) -> None:
 
 @only_x86_64
 def test_seccomp_default_profile(docker_cli: Cli, busybox: str) -> None:
-    script = "for p in keyctl add_key bpf userfaultfd clone3 kexec_load open_by_handle_at keyctl32 getpid getpid32; do /probe/$p; echo $p $?; done"
+    script = (
+        "for p in keyctl add_key bpf userfaultfd clone3 kexec_load open_by_handle_at keyctl32 getpid getpid32; "
+        "do /probe/$p; echo $p $?; done"
+    )
     codes = dict(line.split() for line in docker_cli.ok(*NONE, busybox, "sh", "-c", script).splitlines())
     assert codes["getpid"] == "0", "the probes work"
     assert codes["getpid32"] in ("0", "139"), "32-bit calls work, or the kernel has none"
@@ -250,12 +329,22 @@ def test_seccomp_default_profile(docker_cli: Cli, busybox: str) -> None:
 
 
 def test_seccomp_and_privileges(docker_cli: Cli, busybox: str) -> None:
-    script = "grep Seccomp: /proc/self/status; unshare -U true && echo userns; unshare -m true && echo mntns; mount -t tmpfs x /tmp && echo mounted; :"
+    script = (
+        "grep Seccomp: /proc/self/status; unshare -U true && echo userns; unshare -m true && "
+        "echo mntns; mount -t tmpfs x /tmp && echo mounted; :"
+    )
     result = docker_cli(*NONE, busybox, "sh", "-c", script)
     assert result.out.split() == ["Seccomp:", "2"]
     assert result.err.count("Operation not permitted") + result.err.count("permission denied") == 3
-    assert docker_cli.ok(*NONE, "--cap-add", "SYS_ADMIN", busybox, "sh", "-c", script).split()[1:] == ["2", "userns", "mntns", "mounted"]
-    assert docker_cli.ok(*NONE, "--security-opt", "seccomp=unconfined", busybox, "sh", "-c", script).split()[1:] == ["0", "userns"]
+    assert docker_cli.ok(*NONE, "--cap-add", "SYS_ADMIN", busybox, "sh", "-c", script).split()[1:] == [
+        "2",
+        "userns",
+        "mntns",
+        "mounted",
+    ]
+    assert docker_cli.ok(*NONE, "--security-opt", "seccomp=unconfined", busybox, "sh", "-c", script).split()[
+        1:
+    ] == ["0", "userns"]
 
 
 def test_seccomp_profile_from_a_file(cli: Cli, busybox: str, tmp_path: Path) -> None:
@@ -264,7 +353,15 @@ def test_seccomp_profile_from_a_file(cli: Cli, busybox: str, tmp_path: Path) -> 
         '{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],'
         ' "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}'
     )
-    result = cli(*NONE, "--security-opt", f"seccomp={profile}", busybox, "sh", "-c", "mkdir /tmp/x; touch /tmp/y && echo touched")
+    result = cli(
+        *NONE,
+        "--security-opt",
+        f"seccomp={profile}",
+        busybox,
+        "sh",
+        "-c",
+        "mkdir /tmp/x; touch /tmp/y && echo touched",
+    )
     assert result.out == "touched\n"
     assert "Operation not permitted" in result.err
 
@@ -280,15 +377,37 @@ def test_no_new_privileges(cli: Cli, busybox: str) -> None:
 def test_signals_umask_session_are_reset(docker_cli: Cli, busybox: str) -> None:
     """Python ignores SIGPIPE and SIGXFSZ; a container must not inherit that, nor the daemon's umask."""
     fields = status(docker_cli.ok(*NONE, busybox, "cat", "/proc/self/status"))
-    assert (fields["SigIgn"], fields["SigBlk"], fields["Umask"]) == ("0000000000000000", "0000000000000000", "0022")
+    assert (fields["SigIgn"], fields["SigBlk"], fields["Umask"]) == (
+        "0000000000000000",
+        "0000000000000000",
+        "0022",
+    )
     out = docker_cli.ok(*NONE, busybox, "cut", "-d", " ", "-f5,6", "/proc/self/stat")
     assert out == "1 1", "the first process leads its session and process group"
 
 
 def test_init_reaps_zombies_and_forwards_signals(cli: Cli, busybox: str) -> None:
-    cli.ok("run", "-d", "--name", "init", "--init", "--network", "none", busybox, "sh", "-c", "(sleep 0.05 &) ; echo ready; exec sleep 60")
-    assert cli.ok("exec", "init", "sh", "-c", "head -c 40 /proc/1/cmdline | tr '\\0' ' '").find("sleep 60") != 0
-    script = "for i in $(seq 100); do grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null; pidof sleep | grep -q ' ' || break; usleep 10000; done; grep -l '^State:.Z' /proc/[0-9]*/status; :"
+    cli.ok(
+        "run",
+        "-d",
+        "--name",
+        "init",
+        "--init",
+        "--network",
+        "none",
+        busybox,
+        "sh",
+        "-c",
+        "(sleep 0.05 &) ; echo ready; exec sleep 60",
+    )
+    assert (
+        cli.ok("exec", "init", "sh", "-c", "head -c 40 /proc/1/cmdline | tr '\\0' ' '").find("sleep 60") != 0
+    )
+    script = (
+        "for i in $(seq 100); do grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null; "
+        "pidof sleep | grep -q ' ' || break; usleep 10000; done; "
+        "grep -l '^State:.Z' /proc/[0-9]*/status; :"
+    )
     assert cli.ok("exec", "init", "sh", "-c", script).split("\n")[-1] == ""
     cli.ok("kill", "-s", "TERM", "init")
     assert cli.ok("wait", "init") == "143"
@@ -303,15 +422,35 @@ def test_without_init_pid_1_ignores_what_it_does_not_handle(docker_cli: Cli, bus
 
 
 def test_hosts_and_resolv_conf(docker_cli: Cli, busybox: str) -> None:
-    out = docker_cli.ok(*NONE, "--add-host", "db:10.1.2.3", busybox, "sh", "-c", "cat /etc/hosts; echo --; cat /etc/resolv.conf; echo more >> /etc/hosts && echo writable")
+    out = docker_cli.ok(
+        *NONE,
+        "--add-host",
+        "db:10.1.2.3",
+        busybox,
+        "sh",
+        "-c",
+        "cat /etc/hosts; echo --; cat /etc/resolv.conf; echo more >> /etc/hosts && echo writable",
+    )
     hosts, _, rest = out.partition("--")
-    assert re.search(r"^127\.0\.0\.1\s+localhost", hosts, re.M) and re.search(r"^::1\s+localhost", hosts, re.M)
+    assert re.search(r"^127\.0\.0\.1\s+localhost", hosts, re.M) and re.search(
+        r"^::1\s+localhost", hosts, re.M
+    )
     assert re.search(r"^10\.1\.2\.3\s+db", hosts, re.M)
     assert "writable" in rest
 
 
 def test_sysctl_and_oom_score(docker_cli: Cli, busybox: str) -> None:
-    out = docker_cli.ok(*NONE, "--sysctl", "net.ipv4.ip_forward=1", "--oom-score-adj", "300", busybox, "sh", "-c", "cat /proc/sys/net/ipv4/ip_forward /proc/self/oom_score_adj")
+    out = docker_cli.ok(
+        *NONE,
+        "--sysctl",
+        "net.ipv4.ip_forward=1",
+        "--oom-score-adj",
+        "300",
+        busybox,
+        "sh",
+        "-c",
+        "cat /proc/sys/net/ipv4/ip_forward /proc/self/oom_score_adj",
+    )
     assert out.split() == ["1", "300"]
 
 

@@ -31,7 +31,10 @@ class Wait:
 
     def __init__(self, wire: Wire, container: str, condition: str = "") -> None:
         self._stream: Stream = wire.stream(
-            "POST", f"/containers/{container}/wait", query={"condition": condition} if condition else {}, upgrade=False
+            "POST",
+            f"/containers/{container}/wait",
+            query={"condition": condition} if condition else {},
+            upgrade=False,
         )
         assert self._stream.status == 200
 
@@ -44,7 +47,12 @@ class Wait:
 def test_one_life(wire: Wire, busybox: str) -> None:
     container = create(wire, busybox, "sh", "-c", "exit 3", name="life")
     before = state(wire, container)
-    assert (before["Status"], before["Running"], before["Pid"], before["ExitCode"]) == ("created", False, 0, 0)
+    assert (before["Status"], before["Running"], before["Pid"], before["ExitCode"]) == (
+        "created",
+        False,
+        0,
+        0,
+    )
     assert (before["StartedAt"], before["FinishedAt"]) == (ZERO_TIME, ZERO_TIME)
     waiting = Wait(wire, "life", "next-exit")
     assert wire.post(f"/containers/{container}/start").status == 204
@@ -136,17 +144,42 @@ def test_fast_exits_are_never_missed(wire: Wire, busybox: str) -> None:
 
 
 def test_start_twice_keeps_the_file_system(cli: Cli, busybox: str) -> None:
-    cli.ok("create", "--name", "again", "--network", "none", busybox, "sh", "-c", "echo x >> /count; wc -l < /count")
+    cli.ok(
+        "create",
+        "--name",
+        "again",
+        "--network",
+        "none",
+        busybox,
+        "sh",
+        "-c",
+        "echo x >> /count; wc -l < /count",
+    )
     assert cli.ok("start", "-a", "again") == "1"
     assert cli.ok("start", "-a", "again") == "2"
     assert cli.ok("logs", "again").split() == ["1", "2"]
 
 
-def test_stop_signal_timeout_and_exit_code(cli: Cli, wire: Wire, busybox: str, variant: Callable[[str], str]) -> None:
+def test_stop_signal_timeout_and_exit_code(
+    cli: Cli, wire: Wire, busybox: str, variant: Callable[[str], str]
+) -> None:
     trap = "trap 'exit 10' TERM; trap 'exit 11' USR1; trap 'exit 12' HUP; echo ready; while :; do sleep 0.02; done"
     cli.ok("run", "-d", "--name", "term", "--network", "none", busybox, "sh", "-c", trap)
     cli.ok("run", "-d", "--name", "image", "--network", "none", variant("stopsignal"), "sh", "-c", trap)
-    cli.ok("run", "-d", "--name", "option", "--network", "none", "--stop-signal", "HUP", busybox, "sh", "-c", trap)
+    cli.ok(
+        "run",
+        "-d",
+        "--name",
+        "option",
+        "--network",
+        "none",
+        "--stop-signal",
+        "HUP",
+        busybox,
+        "sh",
+        "-c",
+        trap,
+    )
     cli.ok("run", "-d", "--name", "deaf", "--network", "none", "--stop-timeout", "1", busybox, "sleep", "60")
     for name in ("term", "image", "option"):
         ready(wire, name)
@@ -160,7 +193,9 @@ def test_stop_signal_timeout_and_exit_code(cli: Cli, wire: Wire, busybox: str, v
 
 def ready(wire: Wire, name: str) -> None:
     """Return when the container has printed its first line."""
-    with wire.stream("GET", f"/containers/{name}/logs", query={"follow": "1", "stdout": "1"}, upgrade=False) as stream:
+    with wire.stream(
+        "GET", f"/containers/{name}/logs", query={"follow": "1", "stdout": "1"}, upgrade=False
+    ) as stream:
         stream.read_until(b"ready")
 
 
@@ -168,7 +203,9 @@ def test_kill_with_signals_by_name_and_number(cli: Cli, wire: Wire, busybox: str
     trap = "trap 'echo got' USR2; trap 'exit 21' INT; echo ready; while :; do sleep 0.02; done"
     cli.ok("run", "-d", "--name", "target", "--network", "none", busybox, "sh", "-c", trap)
     ready(wire, "target")
-    with wire.stream("GET", "/containers/target/logs", query={"follow": "1", "stdout": "1"}, upgrade=False) as stream:
+    with wire.stream(
+        "GET", "/containers/target/logs", query={"follow": "1", "stdout": "1"}, upgrade=False
+    ) as stream:
         for count, name in enumerate(("USR2", "SIGUSR2", "12"), 1):
             assert cli.ok("kill", "--signal", name, "target") == "target"
             seen = b""
@@ -231,10 +268,21 @@ def test_removing_what_runs(cli: Cli, wire: Wire, busybox: str) -> None:
     assert cli("rm", "-f", "busy").code in (0, 1)
 
 
-def test_restart_policy_is_kept_and_auto_remove_excludes_it(docker_cli: Cli, wire: Wire, busybox: str) -> None:
-    docker_cli.ok("create", "--name", "policy", "--restart", "on-failure:3", "--network", "none", busybox, "true")
-    assert wire.get("/containers/policy/json")["HostConfig"]["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
-    body = {"Image": busybox, "Cmd": ["true"], "HostConfig": {"AutoRemove": True, "RestartPolicy": {"Name": "always"}}}
+def test_restart_policy_is_kept_and_auto_remove_excludes_it(
+    docker_cli: Cli, wire: Wire, busybox: str
+) -> None:
+    docker_cli.ok(
+        "create", "--name", "policy", "--restart", "on-failure:3", "--network", "none", busybox, "true"
+    )
+    assert wire.get("/containers/policy/json")["HostConfig"]["RestartPolicy"] == {
+        "Name": "on-failure",
+        "MaximumRetryCount": 3,
+    }
+    body = {
+        "Image": busybox,
+        "Cmd": ["true"],
+        "HostConfig": {"AutoRemove": True, "RestartPolicy": {"Name": "always"}},
+    }
     assert wire.post("/containers/create", body).status == 400
 
 
@@ -255,7 +303,9 @@ def test_concurrent_operations_on_one_container(wire: Wire, busybox: str) -> Non
         thread.start()
     for thread in threads:
         thread.join()
-    assert {answer.status for answer in answers} <= {204, 304, 409}, [answer.body for answer in answers if answer.status == 500]
+    assert {answer.status for answer in answers} <= {204, 304, 409}, [
+        answer.body for answer in answers if answer.status == 500
+    ]
     assert len(answers) == 16
     wire("POST", "/containers/contended/stop", query={"t": "0"})
     assert state(wire, "contended")["Status"] == "exited"
@@ -264,7 +314,11 @@ def test_concurrent_operations_on_one_container(wire: Wire, busybox: str) -> Non
 def test_many_requests_on_one_connection(wire: Wire, busybox: str) -> None:
     connection = UnixConnection(wire.path)
     for number in range(3):
-        body = {"Image": busybox, "Cmd": ["sh", "-c", f"exit {number}"], "HostConfig": {"NetworkMode": "none"}}
+        body = {
+            "Image": busybox,
+            "Cmd": ["sh", "-c", f"exit {number}"],
+            "HostConfig": {"NetworkMode": "none"},
+        }
         created = wire("POST", "/containers/create", body, connection=connection)
         container = created.json["Id"]
         assert wire("POST", f"/containers/{container}/start", connection=connection).status == 204
@@ -277,14 +331,18 @@ def test_many_requests_on_one_connection(wire: Wire, busybox: str) -> None:
 def test_prune(docker_cli: Cli, wire: Wire, busybox: str) -> None:
     docker_cli.ok("run", "-d", "--name", "runs", "--network", "none", busybox, "sleep", "60")
     docker_cli.ok("create", "--name", "never", "--network", "none", busybox, "true")
-    docker_cli("run", "--name", "ended", "--network", "none", busybox, "sh", "-c", "head -c 100000 /dev/zero > /x")
+    docker_cli(
+        "run", "--name", "ended", "--network", "none", busybox, "sh", "-c", "head -c 100000 /dev/zero > /x"
+    )
     docker_cli.ok("create", "--name", "labelled", "--label", "keep", "--network", "none", busybox, "true")
     answer = wire.post("/containers/prune", filters={"label!": ["keep"]}).json
     assert len(answer["ContainersDeleted"]) == 2 and answer["SpaceReclaimed"] >= 100000
     assert set(docker_cli.ok("ps", "-a", "--format", "{{.Names}}").split()) == {"runs", "labelled"}
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"{}", b'{"Image": 7}', b'{"Image": "x", "HostConfig": []}'], ids=repr)
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b"{}", b'{"Image": 7}', b'{"Image": "x", "HostConfig": []}'], ids=repr
+)
 def test_malformed_creations_are_400(wire: Wire, engine: object, body: bytes) -> None:
     response = wire("POST", "/containers/create", body, headers={"Content-Type": "application/json"})
     assert response.status == 400 or wire.version == "1.41", response.body  # Docker 20.10 says 500
@@ -293,7 +351,9 @@ def test_malformed_creations_are_400(wire: Wire, engine: object, body: bytes) ->
 
 
 def test_top(cli: Cli, wire: Wire, busybox: str) -> None:
-    cli.ok("run", "-d", "--name", "top", "--network", "none", busybox, "sh", "-c", "sleep 71 & echo ready; wait")
+    cli.ok(
+        "run", "-d", "--name", "top", "--network", "none", busybox, "sh", "-c", "sleep 71 & echo ready; wait"
+    )
     ready(wire, "top")
     lines = cli.ok("top", "top").splitlines()
     assert lines[0].split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]

@@ -77,9 +77,13 @@ def test_follow_ends_with_the_container(cli: Cli, wire: Wire, busybox: str) -> N
 
 
 def test_follow_shows_output_as_it_comes(wire: Wire, busybox: str) -> None:
-    create(wire, busybox, "sh", "-c", "echo before; read line; echo got $line; cat", name="live", OpenStdin=True)
+    create(
+        wire, busybox, "sh", "-c", "echo before; read line; echo got $line; cat", name="live", OpenStdin=True
+    )
     wire.post("/containers/live/start")
-    with wire.stream("GET", "/containers/live/logs", query={"follow": "1", "stdout": "1"}, upgrade=False) as stream:
+    with wire.stream(
+        "GET", "/containers/live/logs", query={"follow": "1", "stdout": "1"}, upgrade=False
+    ) as stream:
         stream.read_until(b"before")
         with wire.stream("POST", "/containers/live/attach", query={"stream": "1", "stdin": "1"}) as stdin:
             stdin.send(b"hello\n")
@@ -93,10 +97,14 @@ def test_follow_shows_output_as_it_comes(wire: Wire, busybox: str) -> None:
 def test_following_from_now(wire: Wire, busybox: str) -> None:
     create(wire, busybox, "sh", "-c", "echo old; cat", name="live", OpenStdin=True)
     wire.post("/containers/live/start")
-    with wire.stream("GET", "/containers/live/logs", query={"follow": "1", "stdout": "1"}, upgrade=False) as stream:
+    with wire.stream(
+        "GET", "/containers/live/logs", query={"follow": "1", "stdout": "1"}, upgrade=False
+    ) as stream:
         stream.read_until(b"old")
     with (
-        wire.stream("GET", "/containers/live/logs", query={"follow": "1", "stdout": "1", "tail": "0"}, upgrade=False) as stream,
+        wire.stream(
+            "GET", "/containers/live/logs", query={"follow": "1", "stdout": "1", "tail": "0"}, upgrade=False
+        ) as stream,
         wire.stream("POST", "/containers/live/attach", query={"stream": "1", "stdin": "1"}) as stdin,
     ):
         stdin.send(b"new\n")
@@ -106,7 +114,13 @@ def test_following_from_now(wire: Wire, busybox: str) -> None:
 
 def test_long_lines_and_odd_bytes(wire: Wire, busybox: str) -> None:
     """Lines longer than the 16 KiB that a json-file entry holds come back whole; invalid UTF-8 is replaced at most."""
-    run(wire, busybox, "head -c 100000 /dev/zero | tr '\\0' a; echo; printf 'tab\\tquote\"back\\\\slash \\303\\251\\n'; printf '\\001\\n'", "long")
+    run(
+        wire,
+        busybox,
+        "head -c 100000 /dev/zero | tr '\\0' a; echo; "
+        "printf 'tab\\tquote\"back\\\\slash \\303\\251\\n'; printf '\\001\\n'",
+        "long",
+    )
     data = unframed(logs(wire, "long"), 1)
     first, second, third = data.splitlines()
     assert first == b"a" * 100000
@@ -115,17 +129,37 @@ def test_long_lines_and_odd_bytes(wire: Wire, busybox: str) -> None:
 
 
 def test_the_file_is_json_lines(docker_cli: Cli, wire: Wire, busybox: str) -> None:
-    run(wire, busybox, "echo to stdout; usleep 20000; echo to stderr >&2; usleep 20000; echo -n partial", "filed")
+    run(
+        wire,
+        busybox,
+        "echo to stdout; usleep 20000; echo to stderr >&2; usleep 20000; echo -n partial",
+        "filed",
+    )
     path = Path(wire.get("/containers/filed/json")["LogPath"])
     assert path.name.endswith("-json.log")
     entries = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(entry["stream"], entry["log"]) for entry in entries] == [("stdout", "to stdout\n"), ("stderr", "to stderr\n"), ("stdout", "partial")]
+    assert [(entry["stream"], entry["log"]) for entry in entries] == [
+        ("stdout", "to stdout\n"),
+        ("stderr", "to stderr\n"),
+        ("stdout", "partial"),
+    ]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", entry["time"]) for entry in entries)
 
 
 def test_rotation(docker_cli: Cli, wire: Wire, busybox: str) -> None:
     options = ("--log-opt", "max-size=50k", "--log-opt", "max-file=2")
-    docker_cli("run", "--name", "rotated", "--network", "none", *options, busybox, "sh", "-c", "for i in $(seq 1 3000); do echo line number $i of three thousand; done")
+    docker_cli(
+        "run",
+        "--name",
+        "rotated",
+        "--network",
+        "none",
+        *options,
+        busybox,
+        "sh",
+        "-c",
+        "for i in $(seq 1 3000); do echo line number $i of three thousand; done",
+    )
     path = Path(wire.get("/containers/rotated/json")["LogPath"])
     files = sorted(path.parent.glob(f"{path.name}*"))
     assert 2 <= len(files) <= 2
@@ -134,12 +168,20 @@ def test_rotation(docker_cli: Cli, wire: Wire, busybox: str) -> None:
     assert lines[-1] == "line number 3000 of three thousand"
     numbers = [int(line.split()[2]) for line in lines]
     assert numbers == list(range(numbers[0], 3001)), "what is kept has no holes"
-    assert docker_cli.ok("logs", "--tail", "2", "rotated").splitlines()[0] == "line number 2999 of three thousand"
+    assert (
+        docker_cli.ok("logs", "--tail", "2", "rotated").splitlines()[0]
+        == "line number 2999 of three thousand"
+    )
 
 
 @pytest.mark.minid_only("dockerd keeps unbounded logs unless told")
 def test_rotation_by_default(wire: Wire, busybox: str) -> None:
-    run(wire, busybox, "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 24000000", "big")
+    run(
+        wire,
+        busybox,
+        "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 24000000",
+        "big",
+    )
     path = Path(wire.get("/containers/big/json")["LogPath"])
     files = list(path.parent.glob(f"{path.name}*"))
     assert 2 <= len(files) <= 3
@@ -147,7 +189,9 @@ def test_rotation_by_default(wire: Wire, busybox: str) -> None:
 
 
 def test_log_driver_none(docker_cli: Cli, wire: Wire, busybox: str) -> None:
-    result = docker_cli("run", "--name", "silent", "--network", "none", "--log-driver", "none", busybox, "echo", "seen")
+    result = docker_cli(
+        "run", "--name", "silent", "--network", "none", "--log-driver", "none", busybox, "echo", "seen"
+    )
     assert (result.code, result.out) == (0, "seen\n")
     response = wire("GET", "/containers/silent/logs", query={"stdout": "1"})
     assert response.status == 500 or response.status == 501 or b"does not support reading" in response.body

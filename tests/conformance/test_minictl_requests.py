@@ -92,9 +92,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def asked(
-    recorder: Recorder, argv: list[str], line: list[str], place: Path
-) -> tuple[list[Asked], int, str]:
+def asked(recorder: Recorder, argv: list[str], line: list[str], place: Path) -> tuple[list[Asked], int, str]:
     recorder.requests.clear()
     environment = {
         "PATH": os.environ["PATH"],

@@ -20,13 +20,23 @@ NONE = ("run", "--rm", "--network", "none")
 
 def test_bind_mounts(cli: Cli, busybox: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("from the host\n")
-    out = cli.ok(*NONE, "-v", f"{tmp_path}:/data", busybox, "sh", "-c", "cat /data/file; echo written > /data/new")
+    out = cli.ok(
+        *NONE, "-v", f"{tmp_path}:/data", busybox, "sh", "-c", "cat /data/file; echo written > /data/new"
+    )
     assert out == "from the host"
     assert (tmp_path / "new").read_text() == "written\n"
     result = cli(*NONE, "-v", f"{tmp_path}:/data:ro", busybox, "sh", "-c", "cat /data/new; touch /data/x")
     assert (result.out, result.code) == ("written\n", 1)
     assert "Read-only file system" in result.err
-    out = cli.ok(*NONE, "--mount", f"type=bind,source={tmp_path}/file,target=/one/file,readonly", busybox, "sh", "-c", "cat /one/file; touch /one/file || echo ro")
+    out = cli.ok(
+        *NONE,
+        "--mount",
+        f"type=bind,source={tmp_path}/file,target=/one/file,readonly",
+        busybox,
+        "sh",
+        "-c",
+        "cat /one/file; touch /one/file || echo ro",
+    )
     assert out.splitlines()[0] == "from the host" and out.splitlines()[-1] == "ro"
 
 
@@ -62,15 +72,43 @@ def test_named_volume_lives_on(cli: Cli, wire: Wire, busybox: str) -> None:
 
 def test_copy_up_fills_a_new_named_volume(cli: Cli, busybox: str) -> None:
     script = "stat -c '%a %u %g' /var/data /var/data/seed; cat /var/data/link"
-    assert cli.ok(*NONE, "-v", "seeded:/var/data", busybox, "sh", "-c", script).splitlines() == ["711 1000 2000", "640 1000 2000", "seed"]
+    assert cli.ok(*NONE, "-v", "seeded:/var/data", busybox, "sh", "-c", script).splitlines() == [
+        "711 1000 2000",
+        "640 1000 2000",
+        "seed",
+    ]
     cli.ok(*NONE, "-v", "seeded:/var/data", busybox, "rm", "/var/data/seed")
-    assert cli.ok(*NONE, "-v", "seeded:/var/data", busybox, "ls", "/var/data") == "link", "only an empty volume is filled"
-    assert cli.ok(*NONE, "--mount", "type=volume,source=bare,target=/var/data,volume-nocopy", busybox, "ls", "/var/data") == ""
+    assert cli.ok(*NONE, "-v", "seeded:/var/data", busybox, "ls", "/var/data") == "link", (
+        "only an empty volume is filled"
+    )
+    assert (
+        cli.ok(
+            *NONE,
+            "--mount",
+            "type=volume,source=bare,target=/var/data,volume-nocopy",
+            busybox,
+            "ls",
+            "/var/data",
+        )
+        == ""
+    )
     assert cli.ok(*NONE, "-v", "bare2:/var/data:nocopy", busybox, "ls", "/var/data") == ""
 
 
-def test_volume_of_the_image_is_anonymous_and_filled(cli: Cli, wire: Wire, variant: Callable[[str], str]) -> None:
-    cli.ok("run", "--name", "imagevol", "--network", "none", variant("volume"), "sh", "-c", "cat /var/data/seed; ls -d /var/empty")
+def test_volume_of_the_image_is_anonymous_and_filled(
+    cli: Cli, wire: Wire, variant: Callable[[str], str]
+) -> None:
+    cli.ok(
+        "run",
+        "--name",
+        "imagevol",
+        "--network",
+        "none",
+        variant("volume"),
+        "sh",
+        "-c",
+        "cat /var/data/seed; ls -d /var/empty",
+    )
     mounts = {mount["Destination"]: mount for mount in wire.get("/containers/imagevol/json")["Mounts"]}
     assert set(mounts) == {"/var/data", "/var/empty"}
     for mount in mounts.values():
@@ -78,16 +116,42 @@ def test_volume_of_the_image_is_anonymous_and_filled(cli: Cli, wire: Wire, varia
         assert re.fullmatch(r"[0-9a-f]{64}", mount["Name"])
         assert Path(mount["Source"]).is_dir()
     assert (Path(mounts["/var/data"]["Source"]) / "seed").read_text() == "seed\n"
-    assert {v["Name"] for v in wire.get("/volumes")["Volumes"]} == {mount["Name"] for mount in mounts.values()}
+    assert {v["Name"] for v in wire.get("/volumes")["Volumes"]} == {
+        mount["Name"] for mount in mounts.values()
+    }
     cli.ok("rm", "-v", "imagevol")
     assert not wire.get("/volumes")["Volumes"]
 
 
 def test_rm_leaves_volumes_unless_told(cli: Cli, wire: Wire, busybox: str) -> None:
-    cli.ok("create", "--name", "box-a", "--network", "none", "-v", "/anonymous", "-v", "named:/named", busybox, "true")
+    cli.ok(
+        "create",
+        "--name",
+        "box-a",
+        "--network",
+        "none",
+        "-v",
+        "/anonymous",
+        "-v",
+        "named:/named",
+        busybox,
+        "true",
+    )
     cli.ok("rm", "box-a")
     assert len(wire.get("/volumes")["Volumes"]) == 2
-    cli.ok("create", "--name", "box-b", "--network", "none", "-v", "/anonymous", "-v", "named:/named", busybox, "true")
+    cli.ok(
+        "create",
+        "--name",
+        "box-b",
+        "--network",
+        "none",
+        "-v",
+        "/anonymous",
+        "-v",
+        "named:/named",
+        busybox,
+        "true",
+    )
     cli.ok("rm", "-v", "box-b")
     names = {volume["Name"] for volume in wire.get("/volumes")["Volumes"]}
     assert "named" in names and len(names) == 2, "rm -v takes the container's own anonymous volume only"
@@ -105,7 +169,9 @@ def test_volume_commands(cli: Cli, busybox: str) -> None:
     assert cli.ok("volume", "ls", "-q", "--filter", "name=v1") == "v1"
     assert cli.ok("volume", "ls").splitlines()[0].split() == ["DRIVER", "VOLUME", "NAME"]
     (inspected,) = json.loads(cli.ok("volume", "inspect", "v1"))
-    assert inspected["Name"] == "v1" and inspected["Labels"] == {"use": "test"} and inspected["Scope"] == "local"
+    assert (
+        inspected["Name"] == "v1" and inspected["Labels"] == {"use": "test"} and inspected["Scope"] == "local"
+    )
     assert Path(inspected["Mountpoint"]).is_dir()
     cli.ok("create", "--name", "user", "--network", "none", "-v", "v1:/v", busybox, "true")
     assert set(cli.ok("volume", "ls", "-q", "--filter", "dangling=true").split()) == {anonymous}
@@ -130,25 +196,72 @@ def test_volume_prune(docker_cli: Cli, wire: Wire, busybox: str) -> None:
 
 
 def test_volumes_from(docker_cli: Cli, busybox: str) -> None:
-    docker_cli.ok("create", "--name", "source", "--network", "none", "-v", "shared:/shared", "-v", "/anonymous", busybox, "true")
-    docker_cli.ok(*NONE, "--volumes-from", "source", busybox, "sh", "-c", "echo one > /shared/x; echo two > /anonymous/x")
-    assert docker_cli.ok(*NONE, "--volumes-from", "source:ro", busybox, "sh", "-c", "cat /shared/x /anonymous/x; touch /shared/y 2>/dev/null || echo ro").split() == ["one", "two", "ro"]
+    docker_cli.ok(
+        "create",
+        "--name",
+        "source",
+        "--network",
+        "none",
+        "-v",
+        "shared:/shared",
+        "-v",
+        "/anonymous",
+        busybox,
+        "true",
+    )
+    docker_cli.ok(
+        *NONE,
+        "--volumes-from",
+        "source",
+        busybox,
+        "sh",
+        "-c",
+        "echo one > /shared/x; echo two > /anonymous/x",
+    )
+    assert docker_cli.ok(
+        *NONE,
+        "--volumes-from",
+        "source:ro",
+        busybox,
+        "sh",
+        "-c",
+        "cat /shared/x /anonymous/x; touch /shared/y 2>/dev/null || echo ro",
+    ).split() == ["one", "two", "ro"]
 
 
 def test_tmpfs(cli: Cli, busybox: str) -> None:
-    out = cli.ok(*NONE, "--tmpfs", "/fast:size=2m,mode=0700,exec", busybox, "sh", "-c", "grep ' /fast ' /proc/mounts; stat -c %a /fast")
+    out = cli.ok(
+        *NONE,
+        "--tmpfs",
+        "/fast:size=2m,mode=0700,exec",
+        busybox,
+        "sh",
+        "-c",
+        "grep ' /fast ' /proc/mounts; stat -c %a /fast",
+    )
     mount, mode = out.splitlines()
     assert mount.split()[:3] == ["tmpfs", "/fast", "tmpfs"] and "size=2048k" in mount
     assert {"nosuid", "nodev"} <= set(mount.split()[3].split(",")) and "noexec" not in mount
     assert mode == "700"
     assert "noexec" in cli.ok(*NONE, "--tmpfs", "/fast", busybox, "grep", " /fast ", "/proc/mounts")
-    out = cli.ok(*NONE, "--mount", "type=tmpfs,target=/fast,tmpfs-size=1048576,tmpfs-mode=1770", busybox, "sh", "-c", "grep ' /fast ' /proc/mounts; stat -c %a /fast")
+    out = cli.ok(
+        *NONE,
+        "--mount",
+        "type=tmpfs,target=/fast,tmpfs-size=1048576,tmpfs-mode=1770",
+        busybox,
+        "sh",
+        "-c",
+        "grep ' /fast ' /proc/mounts; stat -c %a /fast",
+    )
     assert "size=1024k" in out and out.endswith("1770")
 
 
 def test_read_only_root(cli: Cli, busybox: str, tmp_path: Path) -> None:
-    script = "touch /x 2>/dev/null || echo ro; touch /tmp/y && echo tmp; touch /bound/z && echo bound; touch /dev/shm/w && echo shm"
-    out = cli.ok(*NONE, "--read-only", "--tmpfs", "/tmp", "-v", f"{tmp_path}:/bound", busybox, "sh", "-c", script)
+    script = "touch /x 2>/dev/null || echo ro; touch /tmp/y && echo tmp; "
+    script += "touch /bound/z && echo bound; touch /dev/shm/w && echo shm"
+    out = cli.ok(
+        *NONE, "--read-only", "--tmpfs", "/tmp", "-v", f"{tmp_path}:/bound", busybox, "sh", "-c", script
+    )
     assert out.split() == ["ro", "tmp", "bound", "shm"]
 
 
@@ -167,13 +280,28 @@ def test_bind_propagation(docker_cli: Cli, busybox: str, tmp_path: Path) -> None
 
 
 def test_inspect_mounts(docker_cli: Cli, wire: Wire, busybox: str, tmp_path: Path) -> None:
-    options = ("-v", f"{tmp_path}:/bind:ro", "-v", "vol:/vol", "--mount", "type=bind,source=/var/tmp,target=/long,bind-propagation=rslave", "--tmpfs", "/t")
+    options = (
+        "-v",
+        f"{tmp_path}:/bind:ro",
+        "-v",
+        "vol:/vol",
+        "--mount",
+        "type=bind,source=/var/tmp,target=/long,bind-propagation=rslave",
+        "--tmpfs",
+        "/t",
+    )
     docker_cli.ok("create", "--name", "mounted", "--network", "none", *options, busybox, "true")
     inspected = wire.get("/containers/mounted/json")
     mounts = {mount["Destination"]: mount for mount in inspected["Mounts"]}
     assert set(mounts) == {"/bind", "/vol", "/long"}
     bind = mounts["/bind"]
-    assert (bind["Type"], bind["Source"], bind["RW"], bind["Mode"], bind["Propagation"]) == ("bind", str(tmp_path), False, "ro", "rprivate")
+    assert (bind["Type"], bind["Source"], bind["RW"], bind["Mode"], bind["Propagation"]) == (
+        "bind",
+        str(tmp_path),
+        False,
+        "ro",
+        "rprivate",
+    )
     assert (mounts["/vol"]["Type"], mounts["/vol"]["Name"], mounts["/vol"]["RW"]) == ("volume", "vol", True)
     assert mounts["/long"]["Propagation"] == "rslave"
     host = inspected["HostConfig"]
@@ -232,7 +360,19 @@ def test_cp_by_tar_streams(cli: Cli, busybox: str) -> None:
 def test_cp_into_a_volume_and_through_links(docker_cli: Cli, busybox: str, tmp_path: Path) -> None:
     """Paths are those that the container sees: volumes are followed, links never lead to the host."""
     (tmp_path / "f").write_text("data")
-    docker_cli.ok("create", "--name", "box", "--network", "none", "-v", "vol:/vol", busybox, "sh", "-c", "cat /vol/f; ln -s /../../../../etc /tmp/out; ls -l /tmp/out")
+    docker_cli.ok(
+        "create",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "-v",
+        "vol:/vol",
+        busybox,
+        "sh",
+        "-c",
+        "cat /vol/f; ln -s /../../../../etc /tmp/out; ls -l /tmp/out",
+    )
     docker_cli.ok("cp", str(tmp_path / "f"), "box:/vol/f")
     assert docker_cli.ok("start", "-a", "box").startswith("data")
     docker_cli.ok("cp", "box:/tmp/out/passwd", str(tmp_path / "passwd"))
@@ -246,7 +386,13 @@ def test_archive_api(docker_cli: Cli, wire: Wire, busybox: str) -> None:
     head = wire("HEAD", "/containers/box/archive", query={"path": "/var/data/seed"})
     stat = json.loads(b64decode(head.headers["X-Docker-Container-Path-Stat"]))
     assert head.status == 200 and (stat["name"], stat["size"], stat["mode"] & 0o777) == ("seed", 5, 0o640)
-    link = json.loads(b64decode(wire("HEAD", "/containers/box/archive", query={"path": "/var/data/link"}).headers["X-Docker-Container-Path-Stat"]))
+    link = json.loads(
+        b64decode(
+            wire("HEAD", "/containers/box/archive", query={"path": "/var/data/link"}).headers[
+                "X-Docker-Container-Path-Stat"
+            ]
+        )
+    )
     assert link["linkTarget"] == "/var/data/seed"
     got = wire("GET", "/containers/box/archive", query={"path": "/var/data"})
     assert got.headers["Content-Type"] == "application/x-tar"
@@ -255,21 +401,53 @@ def test_archive_api(docker_cli: Cli, wire: Wire, busybox: str) -> None:
         assert (tar.getmember("data/seed").uid, tar.getmember("data/seed").gid) == (1000, 2000)
     assert wire("GET", "/containers/box/archive", query={"path": "/nosuch"}).status == 404
     assert wire("GET", "/containers/box/archive").status == 400
-    assert wire("PUT", "/containers/box/archive", b"not a tar", query={"path": "/tmp"}, headers={"Content-Type": "application/x-tar"}).status in (400, 403, 500)
+    assert wire(
+        "PUT",
+        "/containers/box/archive",
+        b"not a tar",
+        query={"path": "/tmp"},
+        headers={"Content-Type": "application/x-tar"},
+    ).status in (400, 403, 500)
 
 
 def test_diff(docker_cli: Cli, busybox: str) -> None:
-    docker_cli("run", "--name", "changed", "--network", "none", busybox, "sh", "-c", "touch /tmp/new; rm /etc/replaced; echo x >> /etc/group")
+    docker_cli(
+        "run",
+        "--name",
+        "changed",
+        "--network",
+        "none",
+        busybox,
+        "sh",
+        "-c",
+        "touch /tmp/new; rm /etc/replaced; echo x >> /etc/group",
+    )
     lines = set(docker_cli.ok("diff", "changed").splitlines())
     assert {"C /tmp", "A /tmp/new", "D /etc/replaced", "C /etc/group", "C /etc"} <= lines
 
 
 def test_containers_share_layers_and_nothing_else(docker_cli: Cli, wire: Wire, busybox: str) -> None:
-    docker_cli.ok("run", "-d", "--name", "one", "--network", "none", busybox, "sh", "-c", "echo mine > /etc/replaced; sleep 60")
+    docker_cli.ok(
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "--network",
+        "none",
+        busybox,
+        "sh",
+        "-c",
+        "echo mine > /etc/replaced; sleep 60",
+    )
     docker_cli.ok("run", "-d", "--name", "two", "--network", "none", busybox, "sleep", "60")
     assert docker_cli.ok("exec", "two", "cat", "/etc/replaced") == "new"
-    devices = {docker_cli.ok("exec", name, "sh", "-c", "ls -i /bin/busybox | cut -d' ' -f1; stat -c %i /bin/busybox") for name in ("one", "two")}
-    assert wire.get("/info")["Driver"] != "overlay2" or len(devices) == 1, "the same inode: one unpacked layer"
+    devices = {
+        docker_cli.ok("exec", name, "sh", "-c", "ls -i /bin/busybox | cut -d' ' -f1; stat -c %i /bin/busybox")
+        for name in ("one", "two")
+    }
+    assert wire.get("/info")["Driver"] != "overlay2" or len(devices) == 1, (
+        "the same inode: one unpacked layer"
+    )
     assert docker_cli.ok("exec", "two", "ls", "/opaque") == "new"
     assert docker_cli("exec", "two", "ls", "/etc/removed").code == 1
     assert docker_cli.ok("exec", "two", "cat", "/etc/hardlink") == "old"

@@ -17,11 +17,30 @@ def test_command_environment_directory_and_user(cli: Cli, busybox: str, tmp_path
     script = "id -u; id -g; pwd; hostname; echo $FOO,$FILE,${EMPTY-unset},$PASSED,$HOME; cat /etc/hostname; echo $0 $1"
     result = cli(
         *NONE,
-        *("-e", "FOO=bar=baz", "--env-file", str(envfile), "-w", "/made/by/run", "--hostname", "a-name", "-u", "app"),
+        *(
+            "-e",
+            "FOO=bar=baz",
+            "--env-file",
+            str(envfile),
+            "-w",
+            "/made/by/run",
+            "--hostname",
+            "a-name",
+            "-u",
+            "app",
+        ),
         *(busybox, "sh", "-c", script, "zero", "one two"),
         env={"PASSED": "on"},
     )
-    assert result.lines == ["1000", "1000", "/made/by/run", "a-name", "bar=baz,from file,,on,/home/app", "a-name", "zero one two"]
+    assert result.lines == [
+        "1000",
+        "1000",
+        "/made/by/run",
+        "a-name",
+        "bar=baz,from file,,on,/home/app",
+        "a-name",
+        "zero one two",
+    ]
     assert (result.code, result.err) == (0, "")
 
 
@@ -65,9 +84,13 @@ def test_unknown_user_is_an_error(docker_cli: Cli, busybox: str, user: str, mess
 
 
 def test_image_user_directory_and_environment(cli: Cli, variant: Callable[[str], str]) -> None:
-    out = cli.ok(*NONE, "-e", "BOTH=run", variant("user"), "sh", "-c", "whoami; pwd; echo $FROM_IMAGE $BOTH $HOME")
+    out = cli.ok(
+        *NONE, "-e", "BOTH=run", variant("user"), "sh", "-c", "whoami; pwd; echo $FROM_IMAGE $BOTH $HOME"
+    )
     assert out.splitlines() == ["app", "/home/app", "yes run /home/app"]
-    assert cli.ok(*NONE, "-u", "root", "-w", "/", variant("user"), "sh", "-c", "whoami; pwd; echo $HOME").splitlines() == [
+    assert cli.ok(
+        *NONE, "-u", "root", "-w", "/", variant("user"), "sh", "-c", "whoami; pwd; echo $HOME"
+    ).splitlines() == [
         "root",
         "/",
         "/root",
@@ -85,7 +108,9 @@ def test_entrypoint_and_command(cli: Cli, busybox: str, variant: Callable[[str],
     assert cli.ok(*NONE, image) == "entry default args"
     assert cli.ok(*NONE, image, "mine") == "entry mine"
     assert cli.ok(*NONE, "--entrypoint", "echo", image, "only this") == "only this"
-    assert cli.ok(*NONE, "--entrypoint", "pwd", image) == "/", "an entrypoint of the user's drops the image's command"
+    assert cli.ok(*NONE, "--entrypoint", "pwd", image) == "/", (
+        "an entrypoint of the user's drops the image's command"
+    )
     assert cli.ok(*NONE, "--entrypoint", "", image, "echo", "no entrypoint") == "no entrypoint"
     result = cli(*NONE, variant("empty"))
     assert result.code == 125
@@ -98,9 +123,9 @@ def test_minimal_environment(docker_cli: Cli, busybox: str) -> None:
     names = {line.partition("=")[0] for line in out.splitlines()}
     assert names - {"PWD", "SHLVL"} == {"PATH", "HOSTNAME", "HOME"}
     assert "HOSTNAME=h" in out.splitlines() and "HOME=/root" in out.splitlines()
-    assert "TERM=xterm" in docker_cli.ok(*NONE, "-t", busybox, "env").splitlines() or "TERM=xterm\r" in docker_cli.ok(
+    assert "TERM=xterm" in docker_cli.ok(
         *NONE, "-t", busybox, "env"
-    ).split("\n")
+    ).splitlines() or "TERM=xterm\r" in docker_cli.ok(*NONE, "-t", busybox, "env").split("\n")
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 125, 255])
@@ -161,7 +186,10 @@ def test_command_not_found_leaves_a_created_container_with_its_code(docker_cli: 
         (["--security-opt", "nonsense=1"], "[Ii]nvalid --security-opt"),
         (["--name", "in/valid"], "Invalid container name"),
         (["--stop-signal", "SIGNOSUCH"], "Invalid signal: SIGNOSUCH|invalid signal"),
-        (["--device", "/dev/no-such-device"], "no such file or directory|not a device node|error gathering device information"),
+        (
+            ["--device", "/dev/no-such-device"],
+            "no such file or directory|not a device node|error gathering device information",
+        ),
     ],
 )
 def test_engine_refuses(docker_cli: Cli, busybox: str, arguments: list[str], message: str) -> None:
@@ -210,7 +238,10 @@ def test_cidfile(cli: Cli, busybox: str, tmp_path: Path) -> None:
 def test_detached_prints_the_id(cli: Cli, busybox: str) -> None:
     container = cli.ok("run", "-d", "--network", "none", "--name", "background", busybox, "sleep", "60")
     assert re.fullmatch(r"[0-9a-f]{64}", container)
-    assert cli.ok("inspect", "-f", "{{.Id}} {{.Name}} {{.State.Running}}", "background") == f"{container} /background true"
+    assert (
+        cli.ok("inspect", "-f", "{{.Id}} {{.Name}} {{.State.Running}}", "background")
+        == f"{container} /background true"
+    )
 
 
 def test_rm_removes_the_container_whatever_its_end(cli: Cli, busybox: str) -> None:

@@ -11,7 +11,9 @@ DETACH = "\x10\x11"  # ctrl-p ctrl-q
 
 
 def test_interactive_shell(cli: Cli, busybox: str) -> None:
-    with cli.terminal("run", "-it", "--rm", "--network", "none", busybox, "sh", rows=31, columns=97) as terminal:
+    with cli.terminal(
+        "run", "-it", "--rm", "--network", "none", busybox, "sh", rows=31, columns=97
+    ) as terminal:
         terminal.expect(r"/ # ")
         terminal.send("tty; echo $((6 * 7))\n")
         terminal.expect(r"/dev/pts/0\s+42\s")
@@ -65,7 +67,9 @@ def test_detach_keys_and_attach_again(cli: Cli, wire: Wire, busybox: str) -> Non
 
 
 def test_detach_keys_of_ones_own(cli: Cli, wire: Wire, busybox: str) -> None:
-    with cli.terminal("run", "-it", "--name", "kept", "--detach-keys", "ctrl-a,x", "--network", "none", busybox, "sh") as terminal:
+    with cli.terminal(
+        "run", "-it", "--name", "kept", "--detach-keys", "ctrl-a,x", "--network", "none", busybox, "sh"
+    ) as terminal:
         terminal.expect("/ # ")
         terminal.send("echo a\x10\x11b | od -An -c\n")
         terminal.expect("/ # ")
@@ -75,7 +79,17 @@ def test_detach_keys_of_ones_own(cli: Cli, wire: Wire, busybox: str) -> None:
 
 
 def test_half_a_detach_sequence_is_input(docker_cli: Cli, busybox: str) -> None:
-    with docker_cli.terminal("run", "-it", "--rm", "--network", "none", busybox, "sh", "-c", "stty raw -echo; echo go; head -c 3 | od -An -tx1") as terminal:
+    with docker_cli.terminal(
+        "run",
+        "-it",
+        "--rm",
+        "--network",
+        "none",
+        busybox,
+        "sh",
+        "-c",
+        "stty raw -echo; echo go; head -c 3 | od -An -tx1",
+    ) as terminal:
         terminal.expect("go")
         terminal.send("\x10ab")
         terminal.expect("10 61 62")
@@ -120,7 +134,9 @@ def test_ctrl_c_without_a_terminal_inside_is_sent_as_a_signal(cli: Cli, busybox:
 
 def test_no_sig_proxy_leaves_the_container_alone(docker_cli: Cli, wire: Wire, busybox: str) -> None:
     script = "trap 'echo caught' INT; trap 'echo bye; exit' USR1; echo ready; while :; do sleep 0.05; done"
-    with docker_cli.terminal("run", "--name", "calm", "--sig-proxy=false", "--network", "none", busybox, "sh", "-c", script) as terminal:
+    with docker_cli.terminal(
+        "run", "--name", "calm", "--sig-proxy=false", "--network", "none", busybox, "sh", "-c", script
+    ) as terminal:
         terminal.expect("ready")
         terminal.send("\x03")
         docker_cli.ok("kill", "-s", "USR1", "calm")
@@ -135,24 +151,42 @@ def test_terminal_wants_one(cli: Cli, busybox: str) -> None:
 
 
 def test_tty_output_has_carriage_returns_and_one_stream(docker_cli: Cli, busybox: str) -> None:
-    result = docker_cli("run", "-t", "--rm", "--network", "none", busybox, "sh", "-c", "echo out; echo err >&2")
+    result = docker_cli(
+        "run", "-t", "--rm", "--network", "none", busybox, "sh", "-c", "echo out; echo err >&2"
+    )
     assert (result.raw_out, result.err) == (b"out\r\nerr\r\n", "")
 
 
 @pytest.mark.parametrize("size_bytes", [1_000_000])
 def test_much_output_on_a_terminal(cli: Cli, busybox: str, size_bytes: int) -> None:
-    with cli.terminal("run", "-it", "--rm", "--network", "none", busybox, "sh", "-c", f"head -c {size_bytes} /dev/zero | tr '\\0' x; echo; echo done-$?") as terminal:
+    with cli.terminal(
+        "run",
+        "-it",
+        "--rm",
+        "--network",
+        "none",
+        busybox,
+        "sh",
+        "-c",
+        f"head -c {size_bytes} /dev/zero | tr '\\0' x; echo; echo done-$?",
+    ) as terminal:
         terminal.expect(r"done-0", timeout_s=40)
         assert terminal.transcript.count("x") == size_bytes
         assert terminal.wait() == 0
 
 
 def test_console_size_and_resize(wire: Wire, busybox: str) -> None:
-    command = ["sh", "-c", "trap 'stty size' WINCH; echo size $(stty size 2>&1); while :; do sleep 0.05; done"]
+    command = [
+        "sh",
+        "-c",
+        "trap 'stty size' WINCH; echo size $(stty size 2>&1); while :; do sleep 0.05; done",
+    ]
     host = {"NetworkMode": "none", "ConsoleSize": [12, 34]}
     body = {"Image": busybox, "Cmd": command, "Tty": True, "OpenStdin": True, "HostConfig": host}
     container = wire.post("/containers/create", body).json["Id"]
-    with wire.stream("POST", f"/containers/{container}/attach", query={"stream": "1", "stdout": "1"}) as stream:
+    with wire.stream(
+        "POST", f"/containers/{container}/attach", query={"stream": "1", "stdout": "1"}
+    ) as stream:
         assert wire.post(f"/containers/{container}/start").status == 204
         first = stream.read_until(b"\n")
         assert wire.version == "1.41" or b"size 12 34" in first, "ConsoleSize counts from API 1.42 on"

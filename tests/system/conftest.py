@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import make_cli, pull, run_once
 from tests.cli import Cli
+from tests.conftest import make_cli, pull, run_once
 from tests.engine import Engine
 from tests.leaks import Machine
 from tests.registry import Registry

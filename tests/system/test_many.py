@@ -14,11 +14,17 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 def life(running: Running, number: int) -> int:
     wire = running.wire
-    body = {"Image": running.image, "Cmd": ["sh", "-c", f"echo {number}; exit {number % 200}"], "HostConfig": {"NetworkMode": "none"}}
+    body = {
+        "Image": running.image,
+        "Cmd": ["sh", "-c", f"echo {number}; exit {number % 200}"],
+        "HostConfig": {"NetworkMode": "none"},
+    }
     container = wire.post("/containers/create", body).json["Id"]
     assert wire.post(f"/containers/{container}/start").status == 204
     code = int(wire.post(f"/containers/{container}/wait").json["StatusCode"])
-    assert wire("GET", f"/containers/{container}/logs", query={"stdout": "1"}).body[8:] == f"{number}\n".encode()
+    assert (
+        wire("GET", f"/containers/{container}/logs", query={"stdout": "1"}).body[8:] == f"{number}\n".encode()
+    )
     assert wire("DELETE", f"/containers/{container}").status == 204
     return code
 
@@ -26,13 +32,22 @@ def life(running: Running, number: int) -> int:
 @pytest.mark.slow
 def test_hundreds_of_containers_leave_nothing(running: Running) -> None:
     count = 300 if running.engine.kind == "minid" else 20
-    scope = (running.engine.data_root, running.engine.exec_root, running.engine.cgroup_parent, running.engine.pid)
+    scope = (
+        running.engine.data_root,
+        running.engine.exec_root,
+        running.engine.cgroup_parent,
+        running.engine.pid,
+    )
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda number: life(running, number), range(20))) == [number % 200 for number in range(20)]
+        assert list(pool.map(lambda number: life(running, number), range(20))) == [
+            number % 200 for number in range(20)
+        ]
         if running.engine.kind == "minid":
             before = Machine.snapshot(*scope)
             memory = resident_kib(running.engine.pid)
-        assert list(pool.map(lambda number: life(running, number), range(count))) == [n % 200 for n in range(count)]
+        assert list(pool.map(lambda number: life(running, number), range(count))) == [
+            n % 200 for n in range(count)
+        ]
     if running.engine.kind == "minid":
         leaks = Machine.leaks(before)
         assert not leaks, "\n".join(leaks)
@@ -57,7 +72,13 @@ def test_sixty_containers_at_once(running: Running) -> None:
         started = set(pool.map(start, range(count)))
     assert {entry["Id"] for entry in running.wire.get("/containers/json")} == started
     mounts = Path("/proc/self/mounts").read_text().count(str(running.engine.root))
-    assert running.engine.kind != "minid" or mounts == 0, "the host's mount table does not grow with containers"
+    assert running.engine.kind != "minid" or mounts == 0, (
+        "the host's mount table does not grow with containers"
+    )
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        statuses = set(pool.map(lambda c: running.wire("DELETE", f"/containers/{c}", query={"force": "1"}).status, started))
+        statuses = set(
+            pool.map(
+                lambda c: running.wire("DELETE", f"/containers/{c}", query={"force": "1"}).status, started
+            )
+        )
     assert statuses == {204}

@@ -16,7 +16,9 @@ from tests.wire import unframed
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-    pytest.mark.minid_only("dockerd loses output while it is away and needs its containerd, which SIGKILL cuts off"),
+    pytest.mark.minid_only(
+        "dockerd loses output while it is away and needs its containerd, which SIGKILL cuts off"
+    ),
 ]
 
 
@@ -30,7 +32,9 @@ def start_ten(running: Running) -> list[str]:
         )
         options = ["-t"] if number % 3 == 0 else []
         options += ["-m", "64m"] if number % 2 else []
-        running.docker.ok("run", "-d", "--name", name, "--network", "none", *options, running.image, "sh", "-c", script)
+        running.docker.ok(
+            "run", "-d", "--name", name, "--network", "none", *options, running.image, "sh", "-c", script
+        )
     return names
 
 
@@ -42,7 +46,11 @@ def pids(running: Running) -> dict[str, int]:
 
 
 def ticks(running: Running, name: str) -> list[str]:
-    return [line for line in running.docker.ok("logs", name).replace("\r", "").splitlines() if line.startswith("tick")]
+    return [
+        line
+        for line in running.docker.ok("logs", name).replace("\r", "").splitlines()
+        if line.startswith("tick")
+    ]
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -62,7 +70,9 @@ def test_ten_containers_outlive_the_daemon(running: Running, how: str) -> None:
     after = pids(running)
     assert after == {name: pid for name, pid in before.items() if name not in ("c8", "c9")}
     states = {name: running.wire.get(f"/containers/{name}/json")["State"] for name in names}
-    assert (states["c8"]["Status"], states["c8"]["ExitCode"]) == ("exited", 137), "an end while the daemon was away is known"
+    assert (states["c8"]["Status"], states["c8"]["ExitCode"]) == ("exited", 137), (
+        "an end while the daemon was away is known"
+    )
     assert (states["c9"]["Status"], states["c9"]["ExitCode"]) == ("exited", 33)
     assert states["c9"]["FinishedAt"] > started["c9"]
     assert all(states[name]["StartedAt"] == started[name] for name in names)
@@ -71,14 +81,18 @@ def test_ten_containers_outlive_the_daemon(running: Running, how: str) -> None:
 
     for name in ("c0", "c1"):
         seen = ticks(running, name)
-        assert seen == [f"tick {name[1]} {number}" for number in range(len(seen))], "no line of the log is missing"
+        assert seen == [f"tick {name[1]} {number}" for number in range(len(seen))], (
+            "no line of the log is missing"
+        )
         assert running.docker.ok("exec", name, "sh", "-c", "echo inside $$").startswith("inside")
         assert "sleep" in running.docker.ok("top", name) or "sh" in running.docker.ok("top", name)
     assert running.docker.ok("logs", "c9").replace("\r", "").splitlines()[-1] == "bye"
 
     waiting: list[Result] = []
     thread = threading.Thread(target=lambda: waiting.append(running.docker("wait", "c2")))
-    with running.wire.stream("GET", "/containers/c2/logs", query={"follow": "1", "stdout": "1", "tail": "0"}, upgrade=False) as log:
+    with running.wire.stream(
+        "GET", "/containers/c2/logs", query={"follow": "1", "stdout": "1", "tail": "0"}, upgrade=False
+    ) as log:
         thread.start()
         log.read_until(b"tick 2")
         running.docker.ok("kill", "-s", "USR1", "c2")
@@ -89,7 +103,9 @@ def test_ten_containers_outlive_the_daemon(running: Running, how: str) -> None:
     running.docker.ok("restart", "c3")
     assert running.wire.get("/containers/c3/json")["State"]["Running"] is True
     running.docker.ok("start", "c8")
-    with running.wire.stream("POST", "/containers/c1/attach", query={"stream": "1", "stdout": "1"}) as attached:
+    with running.wire.stream(
+        "POST", "/containers/c1/attach", query={"stream": "1", "stdout": "1"}
+    ) as attached:
         attached.read_until(b"tick 1")
     running.docker.ok("rm", "-f", *names)
     assert running.wire.get("/containers/json", all="1") == []
@@ -125,14 +141,29 @@ def test_an_attached_client_outlives_the_daemon(running: Running) -> None:
 
 
 def test_logs_are_readable_while_the_daemon_is_down(running: Running) -> None:
-    running.docker.ok("run", "-d", "--name", "talks", "--network", "none", running.image, "sh", "-c", "echo one; sleep 300")
+    running.docker.ok(
+        "run", "-d", "--name", "talks", "--network", "none", running.image, "sh", "-c", "echo one; sleep 300"
+    )
     path = Path(running.wire.get("/containers/talks/json")["LogPath"])
     running.engine.kill()
     assert json.loads(path.read_text().splitlines()[0])["log"] == "one\n"
 
 
 def test_auto_remove_while_the_daemon_is_down(running: Running) -> None:
-    running.docker.ok("run", "-d", "--rm", "--name", "short", "-v", "/anonymous", "--network", "none", running.image, "sleep", "300")
+    running.docker.ok(
+        "run",
+        "-d",
+        "--rm",
+        "--name",
+        "short",
+        "-v",
+        "/anonymous",
+        "--network",
+        "none",
+        running.image,
+        "sleep",
+        "300",
+    )
     pid = pids(running)["short"]
     running.engine.kill()
     os.kill(pid, signal.SIGKILL)
@@ -179,8 +210,32 @@ def test_killed_again_and_again(running: Running) -> None:
 
 def test_restart_policies_over_a_restart(running: Running) -> None:
     docker = running.docker
-    docker.ok("run", "-d", "--name", "always", "--restart", "always", "--network", "none", running.image, "sleep", "300")
-    docker.ok("run", "-d", "--name", "unless", "--restart", "unless-stopped", "--network", "none", running.image, "sleep", "300")
+    docker.ok(
+        "run",
+        "-d",
+        "--name",
+        "always",
+        "--restart",
+        "always",
+        "--network",
+        "none",
+        running.image,
+        "sleep",
+        "300",
+    )
+    docker.ok(
+        "run",
+        "-d",
+        "--name",
+        "unless",
+        "--restart",
+        "unless-stopped",
+        "--network",
+        "none",
+        running.image,
+        "sleep",
+        "300",
+    )
     docker.ok("stop", "-t", "0", "unless")
     pid = pids(running)["always"]
     running.engine.kill()
@@ -195,7 +250,20 @@ def test_restart_policies_over_a_restart(running: Running) -> None:
 
 
 def test_restart_on_failure(running: Running) -> None:
-    running.docker.ok("run", "-d", "--name", "fails", "--restart", "on-failure:2", "--network", "none", running.image, "sh", "-c", "echo go; exit 3")
+    running.docker.ok(
+        "run",
+        "-d",
+        "--name",
+        "fails",
+        "--restart",
+        "on-failure:2",
+        "--network",
+        "none",
+        running.image,
+        "sh",
+        "-c",
+        "echo go; exit 3",
+    )
     deadline = time.monotonic() + 20
     while True:
         seen = running.wire.get("/containers/fails/json")
@@ -207,7 +275,9 @@ def test_restart_on_failure(running: Running) -> None:
     assert seen["State"]["ExitCode"] == 3
 
 
-def test_two_daemons_side_by_side(running: Running, make_engine: object, registry: object, client_config: object) -> None:
+def test_two_daemons_side_by_side(
+    running: Running, make_engine: object, registry: object, client_config: object
+) -> None:
     from tests.conftest import make_cli, pull
     from tests.wire import Wire
 

@@ -25,10 +25,24 @@ def test_permissions(make_engine: Callable[..., Engine]) -> None:
     status = engine.socket.stat()
     assert stat.S_ISSOCK(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o660
     assert (status.st_uid, status.st_gid) == (0, group.gr_gid)
-    connect = ["/usr/bin/python3", "-c", f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(engine.socket)!r}); print('in')"]
-    outsider = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *connect], capture_output=True, text=True, check=False)
+    connect = [
+        "/usr/bin/python3",
+        "-c",
+        f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(engine.socket)!r}); print('in')",
+    ]
+    outsider = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *connect],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "PermissionError: [Errno 13]" in outsider.stderr
-    member = subprocess.run(["setpriv", "--reuid=65534", f"--regid={group.gr_gid}", "--clear-groups", *connect], capture_output=True, text=True, check=False)
+    member = subprocess.run(
+        ["setpriv", "--reuid=65534", f"--regid={group.gr_gid}", "--clear-groups", *connect],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert member.stdout == "in\n", member.stderr
     assert stat.S_IMODE(engine.data_root.stat().st_mode) in (0o710, 0o711, 0o700)
 

@@ -1,0 +1,94 @@
+"""What processes and the machine use: PSS of a process tree, MemAvailable."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+
+def children() -> dict[int, list[int]]:
+    """pid → pids of its children, of the whole machine."""
+    found: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                parent = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            found.setdefault(parent, []).append(int(name))
+    return found
+
+
+def family(pid: int) -> set[int]:
+    """The process and all below it."""
+    tree, found, todo = children(), set(), [pid]
+    while todo:
+        found.add(current := todo.pop())
+        todo += tree.get(current, [])
+    return found
+
+
+def all_pids() -> set[int]:
+    """All processes but the kernel's own threads."""
+    tree = children()
+    kernel, todo = {2}, [2]
+    while todo:
+        below = tree.get(todo.pop(), [])
+        kernel.update(below)
+        todo += below
+    return {pid for pids in tree.values() for pid in pids} - kernel
+
+
+def pss_bytes(pids: set[int]) -> int:
+    """Proportional set size, proc(5) smaps_rollup."""
+    total = 0
+    for pid in pids:
+        try:
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return total
+
+
+def available_bytes() -> int:
+    """MemAvailable with what the kernel can drop dropped, so that two readings can be subtracted."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+    time.sleep(0.3)  # the kernel gives no sign when its per-cpu counters and deferred frees are done
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/meminfo has no MemAvailable")
+
+
+class PeakPss:
+    """Samples the PSS of a growing and shrinking family while the block runs; ``growth_bytes`` afterwards."""
+
+    def __init__(self, pid: int, interval_s: float = 0.03) -> None:
+        self._pid = pid
+        self._interval_s = interval_s
+        self._done = threading.Event()
+        self._before = pss_bytes(family(pid))
+        self._peak = self._before
+        self._thread = threading.Thread(target=self._sample)
+
+    def _sample(self) -> None:
+        while not self._done.wait(self._interval_s):
+            self._peak = max(self._peak, pss_bytes(family(self._pid)))
+
+    def __enter__(self) -> "PeakPss":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    @property
+    def growth_bytes(self) -> int:
+        return self._peak - self._before
