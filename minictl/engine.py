@@ -130,6 +130,11 @@ class Engine:
         else:
             connection.close()
 
+    def close(self) -> None:
+        """Closes the idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
     def _api_error(self, response: Response) -> ApiError:
         data = response.read()
         self.release(response)
