@@ -19,11 +19,7 @@ VALUES = st.recursive(
 def test_both_ways(value: object) -> None:
     assert jsontext.loads(json.dumps(value)) == value
     assert json.loads(jsontext.dumps(value)) == value
-    assert (
-        jsontext.loads(json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-        == value
-        or True
-    )
+    assert jsontext.loads(json.dumps(value, indent=2).encode()) == value
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), VALUES, max_size=3), max_size=5), st.integers(0, 200))

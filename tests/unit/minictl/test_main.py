@@ -18,7 +18,7 @@ TOP = Path(__file__).resolve().parents[3]
 def minictl(
     *line: str, env: dict[str, str] | None = None, **more: object
 ) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         [sys.executable, "-m", "minictl", *line],
         capture_output=True,
         text=True,
@@ -27,6 +27,7 @@ def minictl(
         check=False,
         **more,  # type: ignore[call-overload]
     )
+    return done
 
 
 def test_every_verb_can_be_loaded_and_explains_itself() -> None:

@@ -67,7 +67,7 @@ def test_references(text: str, name: str, tag: str, familiar: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "Foo", "a//b", "a:", "-a", "a:b c", "a@x", "a" * 0 + "f" * 64, ":x", "a/B"]
+    "text", ["", "Foo", "a//b", "a:", "-a", "a:b c", "a@x", "f" * 64, ":x", "a/B"]
 )
 def test_what_is_no_reference(text: str) -> None:
     with pytest.raises(Failure, match="invalid reference format"):
