@@ -77,6 +77,9 @@ class _Overlay:
 
     def __init__(self, found: list[tuple[str, int]]) -> None:
         self._found = found
+        self._made: set[str] = (
+            set()
+        )  # mountpoints: making them changed the time of the directory that they are in
 
     def compare(self, upper: int, lower: list[int], path: str) -> int:
         """Append the changes below; how many there were. Closes the descriptors."""
@@ -101,14 +104,19 @@ class _Overlay:
                 self._found.append((path, DELETED))
             return
         if not stat.S_ISDIR(info.st_mode):
-            if below is not None or not _is_mountpoint(path, info):
+            if below is None and _is_mountpoint(path, info):
+                self._made.add(path)
+            else:
                 self._found.append((path, ADDED if below is None else MODIFIED))
             return
         inner = self.compare(os.open(name, OPEN_DIR, dir_fd=upper), self._stack(lower, name), path)
+        made_in = any(place.rpartition("/")[0] == path for place in self._made)
         if below is None:
             if inner or not _is_mountpoint(path, info):
                 self._found.append((path, ADDED))
-        elif inner or not _same_directory(info, below):
+            else:
+                self._made.add(path)
+        elif inner or not _same_directory(info, below, times=not made_in):
             self._found.append((path, MODIFIED))
 
     def _below(self, lower: list[int], name: str) -> os.stat_result | None:
@@ -138,12 +146,10 @@ def _is_opaque(fd: int) -> bool:
     return _OPAQUE in os.listxattr(fd)
 
 
-def _same_directory(info: os.stat_result, below: os.stat_result) -> bool:
-    return (
-        stat.S_ISDIR(below.st_mode)
-        and (info.st_mode, info.st_uid, info.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
-        and int(info.st_mtime) == int(below.st_mtime)
-    )
+def _same_directory(info: os.stat_result, below: os.stat_result, *, times: bool) -> bool:
+    if times and int(info.st_mtime) != int(below.st_mtime):
+        return False
+    return (info.st_mode, info.st_uid, info.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
 
 
 class _Node:
@@ -214,7 +220,11 @@ class _Copy:
             count = len(self._found)
             if directory:
                 size_bytes += self.compare(os.open(name, OPEN_DIR, dir_fd=tree), old, inner)
-                changed = len(self._found) > count or before is None or not _same_directory_mode(info, before)
+                changed = (
+                    len(self._found) > count
+                    or before is None
+                    or not _same_directory(info, before, times=False)
+                )
             else:
                 changed = before is None or _differs(info, before)
                 if changed and (info.st_dev, info.st_ino) not in self._seen:
@@ -226,10 +236,6 @@ class _Copy:
         self._found += [(f"{path}/{name}" if path else name, DELETED) for name in known.keys() - set(names)]
         os.close(tree)
         return size_bytes
-
-
-def _same_directory_mode(info: os.stat_result, before: os.stat_result) -> bool:
-    return (info.st_mode, info.st_uid, info.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
 
 
 def _differs(info: os.stat_result, before: os.stat_result) -> bool:
