@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (messages are compared whole)
 """The configuration file: what is read, and how each mistake is told."""
 
 import json
