@@ -62,6 +62,7 @@ class Bundles:
             rootfs=rootfs,
             cgroup_paths=dict(cgroup.paths),
             cgroup_procs=tuple(cgroup.procs_files),
+            cgroup_fork=cgroup.fork_directory,
             oom_file=cgroup.oom_file or "",
             seccomp=self._seccomp(container),
             seccomp_flags=self._seccomp_flags(container),

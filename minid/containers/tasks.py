@@ -38,6 +38,7 @@ class TaskOptions:
     rootfs: Rootfs
     cgroup_paths: Mapping[str, str]
     cgroup_procs: tuple[str, ...]
+    cgroup_fork: str | None
     oom_file: str
     seccomp: str
     seccomp_flags: int

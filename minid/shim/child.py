@@ -47,7 +47,8 @@ def start_container(
     with _Reporting(channel):
         os.setsid()
         os.umask(0)
-        sandbox.join_cgroup(task["cgroup_procs"])
+        if not task["cgroup_fork"]:
+            sandbox.join_cgroup(task["cgroup_procs"])
         sandbox.enter_namespaces(spec)
         sandbox.build(spec, task, bundle)
         _report_ready(channel, spec["process"], console=True)
@@ -64,7 +65,8 @@ def start_exec(sync: socket.socket, stdio: tuple[int, int, int], pidfd: int, req
     with _Reporting(channel):
         os.setsid()
         os.umask(0)
-        sandbox.join_cgroup(request["cgroup_procs"])
+        if not request["cgroup_fork"]:
+            sandbox.join_cgroup(request["cgroup_procs"])
         namespaces.enter_process(PIDFD, request["namespaces"])
         os.close(PIDFD)
         os.chdir("/")

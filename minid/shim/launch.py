@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
+from minid.kernel import clone
 from minid.shim import messages
 from minid.shim.loop import GONE, READ, Loop
 from minid.shim.streams import Streams
@@ -58,12 +59,15 @@ class Launch:
         self.on_running: Callable[[], None] = lambda: None
         self.on_error: Callable[[messages.Message], None] = lambda message: None
 
-    def fork(self, entry: Entry) -> None:
-        """Fork; the child calls ``entry(channel, stdio)`` and never returns from it."""
+    def fork(self, entry: Entry, cgroup: str | None) -> None:
+        """Fork; the child calls ``entry(channel, stdio)`` and never returns from it.
+
+        ``cgroup``: the v2 cgroup it is born in, None where it has to join by itself.
+        """
         pipes = make_pipes(terminal=self._terminal, stdin=self._stdin)
         ours, theirs = messages.pair()
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self.pid = os.fork()
+        self.pid = clone.fork(cgroup)
         if self.pid == 0:
             try:
                 entry(theirs, pipes.child if pipes else (null, null, null))

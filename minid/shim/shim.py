@@ -171,7 +171,8 @@ class Shim:
         self._answer_run = (sock, message["n"])
         bundle = os.path.join(self._directory, "bundle")
         launch.fork(
-            lambda channel, stdio: child.start_container(channel, stdio, self._spec, self._task, bundle)
+            lambda channel, stdio: child.start_container(channel, stdio, self._spec, self._task, bundle),
+            self._task["cgroup_fork"],
         )
 
     def _prepare_streams(self) -> None:
@@ -245,6 +246,7 @@ class Shim:
             request["seccomp_program"] = self._task.get("seccomp_program")
             request["seccomp_flags"] = self._task["seccomp_flags"]
         request["cgroup_procs"] = self._task["cgroup_procs"]
+        request["cgroup_fork"] = self._task["cgroup_fork"]
         request["namespaces"] = [
             namespace["type"] for namespace in self._spec["linux"]["namespaces"] if namespace["type"] != "pid"
         ]
@@ -278,7 +280,10 @@ class Shim:
         launch.on_running = lambda: answer({"pid": launch.pid})
         launch.on_error = on_error
         init = self._launch
-        launch.fork(lambda channel, stdio: child.start_exec(channel, stdio, init.pidfd, request))
+        launch.fork(
+            lambda channel, stdio: child.start_exec(channel, stdio, init.pidfd, request),
+            self._task["cgroup_fork"],
+        )
 
     def _op_signal(self, message: messages.Message, fds: list[int], sock: socket.socket) -> messages.Message:
         assert self._launch is not None
