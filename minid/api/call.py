@@ -83,6 +83,7 @@ class Call:
         return data or {}
 
     async def body(self, limit_bytes: int) -> bytes:
+        self._ask_for_body()
         if self.connection.hijackable(self.request):
             return await self.connection.read_body(self.request.headers, limit_bytes)
         if not self.request.can_read_body:
@@ -98,9 +99,16 @@ class Call:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncIterator[bytes]:
         """The body piece by piece as it arrives, of any length."""
-        return self.request.content.iter_any()
+        self._ask_for_body()
+        async for piece in self.request.content.iter_any():
+            yield piece
+
+    def _ask_for_body(self) -> None:
+        """``Expect: 100-continue`` (RFC 9110 § 10.1.1): the client sends the body when it is told that it is wanted."""
+        if self.request.headers.get("Expect", "").lower() == "100-continue" and self.request.transport:
+            self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # --- answers
 

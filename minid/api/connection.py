@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import re
+import select
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -91,7 +92,11 @@ class Connection(web.RequestHandler):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         if self._surplus is None:
-            return None  # the transport closes, and the handler is cancelled
+            idle = self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
+            if not idle:
+                self._close = self._only_half_closed()
+                return self._close  # else the transport closes, and the handler is cancelled
+            return None
         self._eof = True
         self._wake()
         return True  # only the client's half: its input has ended, it still reads
@@ -178,6 +183,15 @@ class Connection(web.RequestHandler):
         return True
 
     # --- inside
+
+    def _only_half_closed(self) -> bool:
+        """``printf … | nc -N``: no more requests, but the answer is waited for. TCP can't tell, so no there."""
+        stream = self.transport.get_extra_info("socket") if self.transport else None
+        if stream is None or stream.family != socket.AF_UNIX:
+            return False
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)  # POLLHUP is always reported: the other end is closed for both
+        return not poll.poll(0)
 
     def _feed(self, data: bytes) -> None:
         before = self._request_count

@@ -210,6 +210,38 @@ async def test_malformed_http_is_an_error_and_no_harm(daemon: Daemon) -> None:
     assert (await daemon.request("GET", "/_ping")).body == b"OK"
 
 
+async def test_a_half_closed_client_gets_its_answer(daemon: Daemon) -> None:
+    reader, writer = await daemon.connect()
+    writer.write(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
+    writer.write_eof()
+    assert (await Answer.read(reader)).body == b"OK"
+    assert await reader.read() == b""
+    reader, writer = await daemon.connect()
+    writer.write_eof()
+    assert await reader.read() == b""
+
+
+async def test_half_closed_and_then_gone(daemon: Daemon) -> None:
+    reader, writer = await daemon.connect()
+    writer.write(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+    writer.write_eof()
+    await read_head(reader)
+    daemon.events.publish("container", "start", "1" * 64)
+    assert b"start" in await reader.readline() + await reader.readline()
+    writer.close()
+
+
+async def test_expect_100_continue(daemon: Daemon) -> None:
+    reader, writer = await daemon.connect()
+    writer.write(
+        b"POST /containers/create HTTP/1.1\r\nHost: d\r\nExpect: 100-continue\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    )
+    assert (await read_head(reader))[0] == 100
+    writer.write(b"{}")
+    assert message(await Answer.read(reader)).startswith("config cannot be empty")
+
+
 # streams of answers
 
 
