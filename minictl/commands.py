@@ -1,6 +1,4 @@
-"""Which verb is in which module: read at every start, so only names; the module is imported when the verb is
-run.
-"""
+"""Which verb is in which module: read at every start, so only names; the module is imported when the verb is run."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ VERBS = {
     "cp": "copy:CP",
     "create": "run:CREATE",
     "diff": "containers:DIFF",
-    "events": "system:EVENTS",
+    "events": "events:EVENTS",
     "exec": "exec:EXEC",
     "export": "archives:EXPORT",
     "history": "images:HISTORY",
@@ -90,7 +88,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "system": (
         "Look after the daemon",
-        {"df": "system:DF", "events": "system:EVENTS", "info": "system:INFO", "prune": "system:PRUNE"},
+        {"df": "disk:DF", "events": "events:EVENTS", "info": "system:INFO", "prune": "disk:PRUNE"},
     ),
     "volume": (
         "Manage volumes",

@@ -1,13 +1,12 @@
-"""From the flags of `run` and `create` to the JSON of POST /containers/create, as the docker CLI 28 writes
-it.
-"""
+"""From the flags of `run` and `create` to the JSON of POST /containers/create, as the docker CLI 28 writes it."""
 
 from __future__ import annotations
 
 import os
 
-from minictl import jsontext
-from minictl.errors import Failure, UsageError
+from minictl import create_network, jsontext
+from minictl.environment import environment, pairs, read_lines_file
+from minictl.errors import invalid_argument, refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,34 +14,21 @@ if TYPE_CHECKING:
 
     from minictl.flags import Options
 
-_NO_ENDPOINT = {
-    "IPAMConfig": None,
-    "Links": None,
-    "Aliases": None,
-    "MacAddress": "",
-    "DriverOpts": None,
-    "GwPriority": 0,
-    "NetworkID": "",
-    "EndpointID": "",
-    "Gateway": "",
-    "IPAddress": "",
-    "IPPrefixLen": 0,
-    "IPv6Gateway": "",
-    "GlobalIPv6Address": "",
-    "GlobalIPv6PrefixLen": 0,
-    "DNSNames": None,
-}
-_BUILT_IN_NETWORKS = ("default", "bridge", "host", "none", "nat")
+_DEVICE_FLAGS = (
+    "device", "device-cgroup-rule", "gpus", "blkio-weight-device", "device-read-bps", "device-write-bps",
+    "device-read-iops", "device-write-iops",
+)  # fmt: skip
+_DEVICE_LIMITS = (
+    "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps",
+)  # fmt: skip
 
 
 def create_body(options: Options, image: str, command: list[str]) -> dict[str, Any]:
-    """The request body. Reads the files that flags name (env, labels, seccomp). Raises UsageError,
-    Failure(125).
-    """
+    """The request body. Reads the files that flags name (env, labels, seccomp). Raises UsageError, Failure(125)."""
     streams = _streams(options)
     volumes, binds = _volumes(options)
     exposed, bindings = _ports(options)
-    labels = _pairs(_with_files(options, "label", "label-file"))
+    labels = pairs(_with_files(options, "label", "label-file"))
     body: dict[str, Any] = {
         "Hostname": options["hostname"],
         "Domainname": options["domainname"],
@@ -62,7 +48,7 @@ def create_body(options: Options, image: str, command: list[str]) -> dict[str, A
         "OnBuild": None,
         "Labels": labels,
         "HostConfig": _host_config(options, binds, bindings),
-        "NetworkingConfig": {"EndpointsConfig": _endpoints(options)},
+        "NetworkingConfig": {"EndpointsConfig": create_network.endpoints(options)},
     }
     if exposed:
         body["ExposedPorts"] = exposed
@@ -75,12 +61,6 @@ def create_body(options: Options, image: str, command: list[str]) -> dict[str, A
     return body
 
 
-def invalid(name: str, short: str, value: str, reason: str) -> UsageError:
-    """pflag's words for a value that a flag can't take."""
-    shown = f"-{short}, --{name}" if short else f"--{name}"
-    return UsageError(f'invalid argument "{value}" for "{shown}" flag: {reason}')
-
-
 def _host_config(options: Options, binds: list[str], bindings: dict[str, Any]) -> dict[str, Any]:
     swappiness = options["memory-swappiness"]
     if swappiness != -1 and not 0 <= swappiness <= 100:
@@ -88,7 +68,7 @@ def _host_config(options: Options, binds: list[str], bindings: dict[str, Any]) -
     for flag, word in (("pid", "PID"), ("uts", "UTS"), ("userns", "USER"), ("cgroupns", "CGROUP")):
         _check_namespace(options, flag, word)
     security, masked, read_only = _security(options["security-opt"])
-    networks = _network_names(options)
+    networks = create_network.network_names(options)
     config: dict[str, Any] = {
         "Binds": binds or None,
         "ContainerIDFile": options["cidfile"],
@@ -103,14 +83,14 @@ def _host_config(options: Options, binds: list[str], bindings: dict[str, Any]) -
         "CapAdd": _capabilities(options["cap-add"]),
         "CapDrop": _capabilities(options["cap-drop"]),
         "CgroupnsMode": options["cgroupns"],
-        "Dns": _addresses(options["dns"]),
+        "Dns": create_network.dns_servers(options["dns"]),
         "DnsOptions": options["dns-option"],
         "DnsSearch": options["dns-search"],
-        "ExtraHosts": _extra_hosts(options["add-host"]),
+        "ExtraHosts": create_network.extra_hosts(options["add-host"]),
         "GroupAdd": options["group-add"] or None,
         "IpcMode": options["ipc"],
         "Cgroup": "",
-        "Links": _links(options["link"]),
+        "Links": create_network.links(options["link"]),
         "OomScoreAdj": options["oom-score-adj"],
         "PidMode": options["pid"],
         "Privileged": options["privileged"],
@@ -122,9 +102,6 @@ def _host_config(options: Options, binds: list[str], bindings: dict[str, Any]) -
         "ShmSize": options["shm-size"],
         "Isolation": options["isolation"],
         "CgroupParent": options["cgroup-parent"],
-        "Devices": [_device(text) for text in options["device"]],
-        "DeviceCgroupRules": _device_rules(options["device-cgroup-rule"]),
-        "DeviceRequests": _gpus(options["gpus"]),
         "MemorySwappiness": swappiness,
         "OomKillDisable": options["oom-kill-disable"],
         "Ulimits": ulimits(options["ulimit"]),
@@ -135,10 +112,10 @@ def _host_config(options: Options, binds: list[str], bindings: dict[str, Any]) -
         "MaskedPaths": masked,
         "ReadonlyPaths": read_only,
         **resources(options),
-        **_device_limits(options),
+        **_devices(options),
     }
     if options["annotation"]:
-        config["Annotations"] = _pairs(options["annotation"])
+        config["Annotations"] = pairs(options["annotation"])
     if options["tmpfs"]:
         config["Tmpfs"] = {
             path: extra for path, _, extra in (text.partition(":") for text in options["tmpfs"])
@@ -150,7 +127,7 @@ def _host_config(options: Options, binds: list[str], bindings: dict[str, Any]) -
     if options["storage-opt"]:
         if not all("=" in text for text in options["storage-opt"]):
             raise refused("invalid storage option")
-        config["StorageOpt"] = _pairs(options["storage-opt"])
+        config["StorageOpt"] = pairs(options["storage-opt"])
     if options["sysctl"]:
         config["Sysctls"] = _sysctls(options["sysctl"])
     if options["runtime"]:
@@ -184,34 +161,15 @@ def resources(options: Options) -> dict[str, Any]:
     }
 
 
-def refused(reason: str) -> Failure:
-    """A container that can't be asked for: `run` and `create` show the reason with their own name (status
-    125).
-    """
-    return Failure(reason, 125)
-
-
 def _streams(options: Options) -> list[str]:
     """Which of stdin, stdout and stderr are attached: -a, or else all that make sense (none with -d)."""
     streams = [text.lower() for text in options["attach"]]
     for text in options["attach"]:
         if text.lower() not in ("stdin", "stdout", "stderr"):
-            raise invalid("attach", "a", text, "valid streams are STDIN, STDOUT and STDERR")
+            raise invalid_argument("attach", "a", text, "valid streams are STDIN, STDOUT and STDERR")
     if streams or options["detach"]:
         return streams
     return ["stdin", "stdout", "stderr"] if options["interactive"] else ["stdout", "stderr"]
-
-
-def environment(entries: list[str]) -> list[str]:
-    """NAME=value as it is, NAME with the caller's own value if there is one."""
-    result = []
-    for entry in entries:
-        name, equals, _ = entry.partition("=")
-        if not name:
-            raise invalid("env", "e", entry, f"invalid environment variable: {entry}")
-        value = None if equals else os.environ.get(name)
-        result.append(entry if value is None else f"{entry}={value}")
-    return result
 
 
 def _with_files(options: Options, name: str, files: str) -> list[str]:
@@ -221,39 +179,8 @@ def _with_files(options: Options, name: str, files: str) -> list[str]:
     if name == "label":
         for text in options[name]:
             if text.startswith("="):
-                raise invalid("label", "l", text, f"invalid label '{text}': empty name")
+                raise invalid_argument("label", "l", text, f"invalid label '{text}': empty name")
     return entries + list(options[name])
-
-
-def read_lines_file(path: str, status: int = 125) -> list[str]:
-    """Entries of an env or label file: one a line, `#` comments, NAME alone takes the caller's value if set."""
-    entries = []
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for line in file:
-                text = line.rstrip("\r\n").lstrip()
-                if not text or text.startswith("#"):
-                    continue
-                name, equals, value = text.partition("=")
-                if any(letter in name for letter in " \t"):
-                    raise Failure(
-                        f"invalid env file ({path}): variable '{name}' contains whitespaces", status
-                    )
-                if not name:
-                    raise Failure(f"invalid env file ({path}): no variable name on line '{text}'", status)
-                if equals:
-                    entries.append(f"{name}={value}")
-                elif name in os.environ:
-                    entries.append(f"{name}={os.environ[name]}")
-    except OSError as error:
-        raise Failure(f"open {path}: {(error.strerror or str(error)).lower()}", status) from None
-    except UnicodeDecodeError:
-        raise Failure(f"invalid env file ({path}): it contains bytes that are not UTF-8", status) from None
-    return entries
-
-
-def _pairs(entries: list[str]) -> dict[str, str]:
-    return {name: value for name, _, value in (entry.partition("=") for entry in entries)}
 
 
 def _volumes(options: Options) -> tuple[dict[str, Any], list[str]]:
@@ -302,121 +229,28 @@ def _capabilities(names: list[str]) -> list[str] | None:
     return sorted(result) or None
 
 
-def _addresses(texts: list[str]) -> list[str]:
-    import _socket
-
-    for text in texts:
-        family = _socket.AF_INET6 if ":" in text else _socket.AF_INET
-        try:
-            _socket.inet_pton(family, text.partition("%")[0])
-        except OSError:
-            raise invalid("dns", "", text, f"IP address is not correctly formatted: {text}") from None
-    return texts
-
-
-def _extra_hosts(texts: list[str]) -> list[str] | None:
-    result = []
-    for text in texts:
-        separator = "=" if "=" in text else ":"
-        name, found, address = text.partition(separator)
-        if not found or not name or not address:
-            raise invalid("add-host", "", text, f'bad format for add-host: "{text}"')
-        if address.startswith("[") and address.endswith("]"):
-            address = address[1:-1]
-        result.append(f"{name}:{address}")
-    return result or None
-
-
-def _links(texts: list[str]) -> list[str] | None:
-    for text in texts:
-        if text.count(":") > 1 or not text:
-            raise invalid("link", "", text, f"bad format for links: {text}")
-    return texts or None
-
-
-def _device(text: str) -> dict[str, str]:
-    parts = text.split(":")
-    if not parts[0].startswith("/"):
-        raise refused(f"{text} is not an absolute path")
-    inside, permissions = parts[0], "rwm"
-    if len(parts) > 3:
-        raise refused(f"invalid device specification: {text}")
-    if len(parts) == 3:
-        inside, permissions = parts[1] or inside, parts[2]
-    elif len(parts) == 2:
-        if parts[1] and set(parts[1]) <= set("rwm"):
-            permissions = parts[1]
-        else:
-            inside = parts[1]
-    return {"PathOnHost": parts[0], "PathInContainer": inside, "CgroupPermissions": permissions}
-
-
-def _device_rules(texts: list[str]) -> list[str] | None:
-    for text in texts:
-        words = text.split(" ")
-        numbers = words[1].split(":") if len(words) == 3 else []
-        if (
-            len(numbers) != 2
-            or words[0] not in ("a", "b", "c")
-            or not all(number == "*" or number.isdigit() for number in numbers)
-            or not words[2]
-            or not set(words[2]) <= set("rwm")
-        ):
-            raise invalid("device-cgroup-rule", "", text, f"invalid device cgroup format '{text}'")
-    return texts or None
-
-
-def _gpus(text: str) -> list[dict[str, Any]] | None:
-    if not text:
-        return None
-    request: dict[str, Any] = {
-        "Driver": "", "Count": 0, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {},
-    }  # fmt: skip
-    for index, field in enumerate(text.split(",")):
-        key, equals, value = field.partition("=")
-        if not equals and index == 0:
-            key, value = "count", key
-        if key == "count":
-            if value != "all" and not value.isdigit():
-                raise invalid(
-                    "gpus", "", text, f'invalid count ({value}): value must be either "all" or an integer'
-                )
-            request["Count"] = -1 if value == "all" else int(value)
-        elif key == "device":
-            request["DeviceIDs"] = [*(request["DeviceIDs"] or []), value]
-        elif key == "driver":
-            request["Driver"] = value
-        elif key == "capabilities":
-            request["Capabilities"] = [["gpu", *[word for word in value.split(",") if word != "gpu"]]]
-        elif key == "options":
-            request["Options"] = _pairs([value])
-        else:
-            raise invalid("gpus", "", text, f"unexpected key '{key}' in '{field}'")
-    if request["Count"] == 0 and request["DeviceIDs"] is None:
-        request["Count"] = 1
-    return [request]
-
-
 def ulimits(texts: list[str]) -> list[dict[str, Any]]:
     """`type=soft[:hard]`, sorted by type; the last of a type counts. Raises UsageError."""
     found = {}
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals or not name:
-            raise invalid("ulimit", "", text, f"invalid ulimit argument: {text}")
+            raise invalid_argument("ulimit", "", text, f"invalid ulimit argument: {text}")
         numbers = values.split(":")
         if len(numbers) > 2:
-            raise invalid(
+            raise invalid_argument(
                 "ulimit", "", text, f"too many limit value arguments - {values}, can only have up to two"
             )
         try:
             limits = [int(number) for number in numbers]
         except ValueError:
             bad = next(number for number in numbers if not number.lstrip("-").isdigit())
-            raise invalid("ulimit", "", text, f'strconv.ParseInt: parsing "{bad}": invalid syntax') from None
+            raise invalid_argument(
+                "ulimit", "", text, f'strconv.ParseInt: parsing "{bad}": invalid syntax'
+            ) from None
         soft, hard = limits[0], limits[-1]
         if hard != -1 and (soft > hard or soft == -1):
-            raise invalid(
+            raise invalid_argument(
                 "ulimit",
                 "",
                 text,
@@ -432,14 +266,14 @@ def _sysctls(texts: list[str]) -> dict[str, str]:
     for text in texts:
         name, equals, _ = text.partition("=")
         if not equals or not (name in allowed or name.startswith(("net.", "fs.mqueue."))):
-            raise invalid("sysctl", "", text, f"sysctl '{text}' is not allowed")
-    return _pairs(texts)
+            raise invalid_argument("sysctl", "", text, f"sysctl '{text}' is not allowed")
+    return pairs(texts)
 
 
 def _log_options(options: Options) -> dict[str, str]:
     if options["log-driver"] == "none" and options["log-opt"]:
         raise refused("invalid logging opts for driver none")
-    return _pairs(options["log-opt"])
+    return pairs(options["log-opt"])
 
 
 def restart_policy(text: str) -> dict[str, Any]:
@@ -475,32 +309,6 @@ def _security(texts: list[str]) -> tuple[list[str] | None, list[str] | None, lis
     return result if texts else None, masked, masked
 
 
-def _device_limits(options: Options) -> dict[str, Any]:
-    from minictl import units
-
-    result: dict[str, Any] = {}
-    for key, flag, value_name in (
-        ("BlkioWeightDevice", "blkio-weight-device", "Weight"),
-        ("BlkioDeviceReadBps", "device-read-bps", "Rate"),
-        ("BlkioDeviceWriteBps", "device-write-bps", "Rate"),
-        ("BlkioDeviceReadIOps", "device-read-iops", "Rate"),
-        ("BlkioDeviceWriteIOps", "device-write-iops", "Rate"),
-    ):
-        entries = result[key] = []
-        for text in options[flag]:
-            path, _, value = text.rpartition(":")
-            try:
-                number = units.parse_bytes(value) if flag.endswith("bps") else int(value)
-            except ValueError:
-                number = -1
-            if not path.startswith("/dev/") or number < 0:
-                raise invalid(
-                    flag, "", text, f"invalid value for device: {text}: the form is /dev/PATH:NUMBER"
-                )
-            entries.append({"Path": path, value_name: number})
-    return result
-
-
 def _health(options: Options) -> dict[str, Any] | None:
     fields = (
         ("Interval", "health-interval"),
@@ -527,79 +335,11 @@ def _health(options: Options) -> dict[str, Any] | None:
     return health
 
 
-def _network_names(options: Options) -> list[str]:
-    return [_network(text)["name"] for text in options["network"]]
+def _devices(options: Options) -> dict[str, Any]:
+    """What create_devices makes of the flags, without importing it where none is used."""
+    if any(options[flag] for flag in _DEVICE_FLAGS):
+        from minictl import create_devices
 
-
-def _network(text: str) -> dict[str, Any]:
-    """`NAME` or `name=…,alias=…,ip=…,ip6=…,mac-address=…,link-local-ip=…,driver-opt=k=v,gw-priority=N`."""
-    wanted: dict[str, Any] = {"name": text, "alias": [], "driver-opt": [], "link-local-ip": []}
-    if "=" not in text.partition(",")[0]:
-        return wanted
-    wanted["name"] = ""
-    for field in text.split(","):
-        key, equals, value = field.partition("=")
-        key = key.strip().lower()
-        if not equals:
-            raise invalid("network", "", text, f"invalid key/value pair format in driver options: {field}")
-        if key in ("alias", "driver-opt", "link-local-ip"):
-            wanted[key].append(value)
-        elif key in ("name", "ip", "ip6", "mac-address", "gw-priority"):
-            wanted[key] = value
-        else:
-            raise invalid("network", "", text, f"invalid field key {key}")
-    if not wanted["name"]:
-        raise invalid("network", "", text, "network name/id is not specified")
-    return wanted
-
-
-def _endpoints(options: Options) -> dict[str, Any]:
-    """EndpointsConfig: an entry for each network that is the user's own, or that is given settings."""
-    networks = [_network(text) for text in options["network"]] or [_network("default")]
-    if len(networks) > 1 and any(_built_in(network["name"]) for network in networks):
-        raise refused(
-            "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
-        )
-    first = networks[0]
-    first["alias"] += options["network-alias"]
-    first["link-local-ip"] += options["link-local-ip"]
-    for flag in ("ip", "ip6", "mac-address"):
-        if options[flag]:
-            first[flag] = options[flag]
-    result: dict[str, Any] = {}
-    for index, network in enumerate(networks):
-        endpoint: dict[str, Any] = dict(_NO_ENDPOINT)
-        addresses: dict[str, Any] = {}
-        if network.get("ip"):
-            addresses["IPv4Address"] = network["ip"]
-        if network.get("ip6"):
-            addresses["IPv6Address"] = network["ip6"]
-        if network["link-local-ip"]:
-            addresses["LinkLocalIPs"] = network["link-local-ip"]
-        links = options["link"] if index == 0 and not _built_in(network["name"]) else None
-        endpoint["IPAMConfig"] = addresses or None
-        endpoint["Links"] = links or None
-        endpoint["Aliases"] = network["alias"] or None
-        endpoint["MacAddress"] = _mac_address(network.get("mac-address", ""))
-        endpoint["DriverOpts"] = _pairs(network["driver-opt"]) or None
-        endpoint["GwPriority"] = int(network.get("gw-priority", 0))
-        if endpoint != _NO_ENDPOINT or not options["network"] or len(networks) > 1:
-            result[network["name"]] = endpoint
-    return result
-
-
-def _built_in(name: str) -> bool:
-    return name in _BUILT_IN_NETWORKS or name.startswith("container:")
-
-
-def _mac_address(text: str) -> str:
-    if not text:
-        return ""
-    parts = text.replace("-", ":").split(":")
-    if len(parts) not in (6, 8) or not all(len(part) == 2 and _is_hex(part) for part in parts):
-        raise refused(f"{text} is not a valid mac address")
-    return text
-
-
-def _is_hex(text: str) -> bool:
-    return all(letter in "0123456789abcdefABCDEF" for letter in text)
+        return create_devices.devices(options)
+    result: dict[str, Any] = {"Devices": [], "DeviceCgroupRules": None, "DeviceRequests": None}
+    return result | {key: [] for key in _DEVICE_LIMITS}

@@ -1,6 +1,4 @@
-"""The daemon as minictl's commands see it: calls that give JSON, answers that stream, connections that
-upgrade.
-"""
+"""The daemon as minictl's commands see it: calls that give JSON, answers that stream, connections that upgrade."""
 
 from __future__ import annotations
 
@@ -69,9 +67,7 @@ class Engine:
             return self.receive(self.send(method, path, query, body, headers), method)
 
     def accepts_older(self, error: ApiError) -> bool:
-        """Whether `error` is the daemon's refusal of the API version; from now on the one it offers is
-        spoken.
-        """
+        """Whether `error` is the daemon's refusal of the API version; from now on the one it offers is spoken."""
         if error.http_status != 400 or _TOO_NEW not in error.detail:
             return False
         self.version = error.detail.partition(_TOO_NEW)[2].strip().rstrip(".")
@@ -117,9 +113,7 @@ class Engine:
         return response
 
     def upgrade(self, path: str, query: dict[str, Any] | None = None, body: Any = None) -> Connection:
-        """Sends a POST that asks for a raw stream; `receive` gives the answer, the connection is the stream
-        then.
-        """
+        """Sends a POST that asks for a raw stream; `receive` gives the answer, the connection is the stream then."""
         return self.send("POST", path, query, body, {"Connection": "Upgrade", "Upgrade": "tcp"})
 
     def release(self, response: Response) -> None:

@@ -31,3 +31,14 @@ class ApiError(Failure):
         super().__init__(f"Error response from daemon: {detail}")
         self.http_status = http_status
         self.detail = detail
+
+
+def invalid_argument(name: str, short: str, value: str, reason: str) -> UsageError:
+    """pflag's words for a value that a flag can't take."""
+    shown = f"-{short}, --{name}" if short else f"--{name}"
+    return UsageError(f'invalid argument "{value}" for "{shown}" flag: {reason}')
+
+
+def refused(reason: str) -> Failure:
+    """A container that can't be asked for: `run` and `create` show the reason with their own name (status 125)."""
+    return Failure(reason, 125)

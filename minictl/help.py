@@ -1,6 +1,4 @@
-"""Help texts, made from the same tables that the parser uses, and what to say of a command that doesn't
-exist.
-"""
+"""Help texts, made from the same tables that the parser uses, and what to say of a command that doesn't exist."""
 
 from __future__ import annotations
 

@@ -164,9 +164,7 @@ class Response:
         return data
 
     def _chunk_size(self) -> int:
-        """Reads the line before a chunk (and the end of line after the chunk before), and the trailer after
-        0.
-        """
+        """Reads the line before a chunk (and the end of line after the chunk before), and the trailer after 0."""
         if self._left == 0:
             self._line()
         line = self._line().partition(b";")[0].strip()

@@ -52,9 +52,7 @@ def loads(text: str | bytes | bytearray) -> Any:
 
 
 def loads_many(text: str) -> tuple[list[Any], str]:
-    """All whole JSON values at the start of `text`, and the rest that is not a whole one (a stream in
-    progress).
-    """
+    """All whole JSON values at the start of `text`, and the rest that is not a whole one (a stream in progress)."""
     values: list[Any] = []
     start = 0
     while True:

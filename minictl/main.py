@@ -1,6 +1,4 @@
-"""The way in: finds the command that a command line names, runs it, and turns what went wrong into text and
-status.
-"""
+"""The way in: finds the command that a command line names, runs it, and turns what went wrong into text and status."""
 
 from __future__ import annotations
 
@@ -134,9 +132,7 @@ def _flush() -> None:
 
 
 def _die_of(name: str) -> int:
-    """Ends the process by the signal it would have died of had Python not caught it, so that a shell can
-    tell.
-    """
+    """Ends the process by the signal it would have died of had Python not caught it, so that a shell can tell."""
     import signal
 
     number = signal.Signals[name]

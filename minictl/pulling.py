@@ -1,6 +1,4 @@
-"""Pulling an image, and showing the progress that the daemon reports (pull, push, load, import report it
-alike).
-"""
+"""Pulling an image, and showing the progress that the daemon reports (pull, push, load, import report it alike)."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ def pull(
     all_tags: bool = False,
     out_fd: int = 1,
 ) -> None:
-    """Pulls `name` (its tag, digest, or `latest`). Raises Failure, ApiError; an error after the 200 is one
-    too.
-    """
+    """Pulls `name` (its tag, digest, or `latest`). Raises Failure, ApiError; an error after the 200 is one too."""
     wanted = reference.parse(name)
     if all_tags and (wanted.tag or wanted.digest):
         raise Failure("tag can't be used with --all-tags/-a")
@@ -47,9 +43,7 @@ def pull(
 
 
 def show_progress(engine: Engine, response: Response, out_fd: int | None) -> list[dict[str, Any]]:
-    """Shows a stream of progress messages on `out_fd` (None: nowhere); gives the `aux` values. Raises
-    Failure.
-    """
+    """Shows a stream of progress messages on `out_fd` (None: nowhere); gives the `aux` values. Raises Failure."""
     screen = Screen(out_fd) if out_fd is not None else None
     aux: list[dict[str, Any]] = []
     rest = ""

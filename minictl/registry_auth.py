@@ -1,6 +1,4 @@
-"""Credentials for a registry, from the docker CLI's config.json and its credential helpers, as
-X-Registry-Auth.
-"""
+"""Credentials for a registry, from the docker CLI's config.json and its credential helpers, as X-Registry-Auth."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ def server_key(domain: str) -> str:
 
 
 def header_for(domain: str) -> str:
-    """The header's value (base64url of the JSON) for the registry `domain`; of `{}` when there are no
-    credentials.
-    """
+    """The header's value (base64url of the JSON) for the registry `domain`; of `{}` when there are no credentials."""
     settings = config.load()
     found = _credentials(settings, server_key(domain)) if settings else {}
     return encode(found)

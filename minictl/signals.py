@@ -51,9 +51,7 @@ class SignalPipe:
     __slots__ = ("_old", "_write_fd", "fd")
 
     def __init__(self, *, proxy: bool, resize: bool, ending: bool = False) -> None:
-        """`proxy`: all that may be passed on to a container; `resize`: SIGWINCH; `ending`: those that ask to
-        end.
-        """
+        """`proxy`: all that may be passed on to a container; `resize`: SIGWINCH; `ending`: those that ask to end."""
         self.fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._old: dict[int, object] = {}
         names: list[str] = []

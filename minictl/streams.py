@@ -162,9 +162,7 @@ class Session:
             self._send(poller, data)
 
     def _send(self, poller: select.poll, data: bytes) -> None:
-        """Sends as much as goes without waiting; while something is left, stdin is not read (poll sees to
-        both).
-        """
+        """Sends as much as goes without waiting; while something is left, stdin is not read (poll sees to both)."""
         sock = self._connection.sock
         had = bool(self._pending)
         data = self._pending + data

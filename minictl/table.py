@@ -61,9 +61,7 @@ def show(
     default: Sequence[str],
     template: str,
 ) -> None:
-    """Writes `items` to stdout: a table of the `default` fields, or as `template` (`table …`, `json`,
-    `TEMPLATE`).
-    """
+    """Writes `items` to stdout: a table of the `default` fields, or as `template` (`table …`, `json`, `TEMPLATE`)."""
     if template in ("", "table"):
         lines = [[headers[name] for name in default]]
         lines += [[str(fields[name](item)) for name in default] for item in items]
@@ -72,7 +70,8 @@ def show(
     if template == "json":
         write("".join(jsontext.dumps_for_html(Row(item, fields).plain()) + "\n" for item in items))
         return
-    from minictl.template import Template, TemplateError
+    from minictl.template import Template
+    from minictl.template_syntax import TemplateError
 
     wants_table = template.startswith("table ")
     text = template.removeprefix("table ").strip() if wants_table else template

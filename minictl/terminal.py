@@ -32,9 +32,7 @@ def size(fd: int = 1) -> tuple[int, int]:
 
 
 class RawMode:
-    """Raw mode of the terminal `fd` from `enter` to `leave`; `leave` may be called at any time, any number of
-    times.
-    """
+    """Raw mode of the terminal `fd` from `enter` to `leave`; `leave` may be called at any time, any number of times."""
 
     __slots__ = ("_fd", "_saved")
 
@@ -73,9 +71,7 @@ class RawMode:
 
 
 class DetachKeys:
-    """Finds the detach sequence in what the user types; what may be its beginning is held back until it is
-    not.
-    """
+    """Finds the detach sequence in what the user types; what may be its beginning is held back until it is not."""
 
     __slots__ = ("_held", "_keys")
 

@@ -195,9 +195,7 @@ def parse_time_ns(text: str) -> tuple[int, int]:
 
 
 def _days(year: int, month: int, day: int) -> int:
-    """Days from 1970-01-01 in the Gregorian calendar, which time.mktime and datetime need imports or zones
-    for.
-    """
+    """Days from 1970-01-01 in the Gregorian calendar, which time.mktime and datetime need imports or zones for."""
     year -= month <= 2
     era = year // 400
     of_era = year - era * 400

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from minictl import signals, streams, terminal
-from minictl.create_body import environment, read_lines_file
 from minictl.engine import Engine, segment
+from minictl.environment import environment, read_lines_file
 from minictl.errors import ApiError, ConnectError, Failure
 from minictl.flags import Command, Options
 

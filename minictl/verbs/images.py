@@ -59,9 +59,7 @@ def images(options: Options, arguments: list[str], engine: Engine) -> int:
 
 
 def image_rows(image: dict[str, Any], *, digests: bool) -> list[dict[str, Any]]:
-    """One row a tag of each repository (and a digest, when those are shown); an unnamed image has one row
-    too.
-    """
+    """One row a tag of each repository (and a digest, when those are shown); an unnamed image has one row too."""
     tags: dict[str, list[str]] = {}
     for text in image.get("RepoTags") or []:
         name, _, tag = text.rpartition(":")

@@ -29,7 +29,8 @@ _LISTS = (
     "SecondaryIPAddresses", "SecondaryIPv6Addresses", "Shell", "Ulimits", "VolumesFrom",
 )  # fmt: skip
 _MAPS = (
-    "DriverOpts", "ExposedPorts", "Labels", "Networks", "Options", "PortBindings", "Ports", "Sysctls", "Tmpfs", "Volumes",
+    "DriverOpts", "ExposedPorts", "Labels", "Networks", "Options", "PortBindings", "Ports", "Sysctls", "Tmpfs",
+    "Volumes",
 )  # fmt: skip
 _POINTERS = (
     "Health", "Healthcheck", "IPAMConfig", "Init", "MemorySwappiness", "OomKillDisable", "PidsLimit", "StopTimeout",
@@ -78,7 +79,8 @@ def _show(names: list[str], template: str, find: Callable[[str], Any]) -> int:
     """Prints what was found, then raises Failure with what was not."""
     parsed = None
     if template and template != "json":
-        from minictl.template import Template, TemplateError
+        from minictl.template import Template
+        from minictl.template_syntax import TemplateError
 
         try:
             parsed = Template(template, _OMITTED, _NULL)

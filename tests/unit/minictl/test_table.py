@@ -66,9 +66,7 @@ def test_references(text: str, name: str, tag: str, familiar: str) -> None:
     assert (reference.name, reference.tag, familiar_tagged(text)) == (name, tag, familiar)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "Foo", "a//b", "a:", "-a", "a:b c", "a@x", "f" * 64, ":x", "a/B"]
-)
+@pytest.mark.parametrize("text", ["", "Foo", "a//b", "a:", "-a", "a:b c", "a@x", "f" * 64, ":x", "a/B"])
 def test_what_is_no_reference(text: str) -> None:
     with pytest.raises(Failure, match="invalid reference format"):
         parse(text)

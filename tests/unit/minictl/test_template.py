@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from minictl.template import Template, TemplateError
+from minictl.template import Template
+from minictl.template_syntax import TemplateError
 
 DATA: dict[str, Any] = {
     "Name": "/box",
