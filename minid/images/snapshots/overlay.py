@@ -37,6 +37,7 @@ class Overlay:
         self._empty.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._repairs = Repairs(snapshots / self.name / "repairs", record)
         self._repairs.clean()
+        self._repairing = asyncio.Lock()
         self._short: dict[Path, str] = {}
 
     def make_layer_root(self, path: Path) -> None:
@@ -55,6 +56,9 @@ class Overlay:
         )
 
     async def create_rootfs(self, directory: Path, layers: Sequence[Path]) -> Rootfs:
+        if any(self._record(layer).implied for layer in layers):
+            async with self._repairing:
+                await asyncio.to_thread(self._repairs.find, layers)
         mode, uid, gid = self._root_attributes(layers)
         upper = directory / "rw"
         with contextlib.suppress(FileExistsError):

@@ -150,13 +150,12 @@ class Snapshots:
                 "diff_id": diff_id,
                 "sync": sync,
             }
-            try:
-                result = await self._jobs.call("minid.images.layers:unpack_job", request, [read_fd, held])
-            except JobError as error:
-                raise Failed(f"layer {_short(diff_id)} can't be unpacked: {error}") from error
-            published = await asyncio.to_thread(_publish, aside, place, sync=sync)
-            if not published:
+            result = await self._jobs.call("minid.images.layers:unpack_job", request, [read_fd, held])
+            if not await asyncio.to_thread(_publish, aside, place, sync=sync):
                 self._clean(aside, -1)
+        except (JobError, OSError) as error:
+            self._clean(aside, -1)
+            raise Failed(f"layer {_short(diff_id)} can't be unpacked: {error}") from error
         except BaseException:
             # The job may go on for a while after a cancellation; it holds its end of the pipe for as long.
             os.close(held)
@@ -171,7 +170,7 @@ class Snapshots:
         return Unpacked(diff_id, result["size_bytes"], result["entries"])
 
     async def remove(self, diff_id: str) -> None:
-        """Remove the layer; idempotent. No container may use it any more."""
+        """Remove the layer; idempotent. No container may use it any more. Raises Failed."""
         layer = self._layer(diff_id)
         self._records.pop(layer, None)
         aside = self._root / "aside" / secrets.token_hex(8)
@@ -179,7 +178,10 @@ class Snapshots:
             layer.rename(aside)
         except FileNotFoundError:
             return
-        await self._driver.remove_layer(layer, aside)
+        try:
+            await self._driver.remove_layer(layer, aside)
+        except (JobError, OSError) as error:
+            raise Failed(f"layer {_short(diff_id)} can't be removed: {error}") from error
 
     # -- root file systems of containers
 
