@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from minid.kernel import syscall
 
 FICLONE = 0x40049409  # ioctl_ficlone(2)
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602  # ioctl_iflags(2)
+FS_TOPDIR_FL = 0x20000  # chattr(1) +T
 F_SETPIPE_SZ = 1031  # fcntl(2)
 SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
 
@@ -40,6 +42,32 @@ def fsync_dir(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def spread_children(path: str) -> None:
+    """Have ext4 put each directory that is made in ``path`` into block groups of its own (``chattr(1)`` +T).
+
+    Without it all of them go where ``path`` is, and there making files gets many times slower once thousands have been
+    removed within the last minutes (``recently_deleted`` in fs/ext4/ialloc.c). Does nothing on other file systems.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = bytearray(8)
+        fcntl.ioctl(fd, FS_IOC_GETFLAGS, flags)
+        wanted = int.from_bytes(flags[:4], sys.byteorder) | FS_TOPDIR_FL
+        fcntl.ioctl(fd, FS_IOC_SETFLAGS, wanted.to_bytes(4, sys.byteorder) + bytes(4))
+    except OSError as error:
+        if error.errno not in (
+            errno.ENOTTY,
+            errno.EOPNOTSUPP,
+            errno.EINVAL,
+            errno.ENOSYS,
+            errno.EPERM,
+            errno.EACCES,
+        ):
+            raise
     finally:
         os.close(fd)
 

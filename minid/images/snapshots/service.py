@@ -19,7 +19,7 @@ from minid.images.snapshots.btrfs import Btrfs
 from minid.images.snapshots.driver import Driver, Jobs, LayerRecord
 from minid.images.snapshots.overlay import Overlay
 from minid.images.snapshots.vfs import Vfs
-from minid.kernel.files import fsync_dir
+from minid.kernel.files import fsync_dir, spread_children
 from minid.layout import Layout
 from minid.shim.client import JobError
 
@@ -103,6 +103,7 @@ class Snapshots:
         aside.mkdir(mode=0o700, parents=True, exist_ok=True)
         if left := [str(path) for path in aside.iterdir()]:
             await self._jobs.call("minid.images.layers:remove_job", {"paths": left})
+        spread_children(str(aside))
         directory = aside / f"probe-{secrets.token_hex(4)}"
         directory.mkdir(mode=0o700)
         try:
