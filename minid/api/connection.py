@@ -26,6 +26,7 @@ HIJACKABLE = re.compile(r"(?:/v[0-9.]+)?/(?:containers/[^/?]+/attach|exec/[^/?]+
 SURPLUS_BYTES = 64 << 10
 log = logging.getLogger(__name__)
 
+PIECES_MAX = 256
 HEAD_END = b"\r\n\r\n"
 
 
@@ -74,9 +75,11 @@ class Connection(web.RequestHandler):
             self._pause_when_full()
             self._wake()
             return
-        start = 0
+        start = pieces = 0
         while self._surplus is None:
-            end = self._head_end(data, start)
+            # In a body an end of head means nothing, and does no harm to cut at unless there are thousands.
+            pieces += 1
+            end = self._head_end(data, start) if pieces < PIECES_MAX else -1
             if end < 0:
                 self._tail = (self._tail + data[start:])[-3:]
                 self._feed(data[start:] if start else data)
@@ -93,13 +96,12 @@ class Connection(web.RequestHandler):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         if self._surplus is None:
             idle = self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
-            if not idle:
-                self._close = self._only_half_closed()
-                return self._close  # else the transport closes, and the handler is cancelled
-            return None
+            if idle or not self._only_half_closed():
+                return None  # the transport closes, and a handler under way is cancelled
+            self._close = not self._messages
         self._eof = True
         self._wake()
-        return True  # only the client's half: its input has ended, it still reads
+        return True  # the client has ended its half, and still reads
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._taken:
@@ -168,21 +170,27 @@ class Connection(web.RequestHandler):
         """Until aiohttp's own side of a taken socket is closed."""
         await self._lost
 
-    def release(self) -> bool:
-        """The request is answered as plain HTTP after all: whether the connection can go on."""
-        if self._surplus is None:
-            return True
-        if self._taken or self._eof or self._upgrade_asked:
+    def goes_on(self, request: web.BaseRequest) -> bool:
+        """``request`` was answered as plain HTTP: whether another one can follow."""
+        if self.hijackable(request) and not self._put_back():
+            return False
+        return not self._eof or bool(self._messages)
+
+    # --- inside
+
+    def _put_back(self) -> bool:
+        """Give what came behind a hijackable request to the parser after all; it takes none after an Upgrade."""
+        assert self._surplus is not None
+        if self._taken or self._upgrade_asked:
             if self._body is not None and not self._body.is_eof():
                 self._body.feed_eof()  # or aiohttp would wait for a body that was read here
             return False
         surplus, self._surplus, self._end = bytes(self._surplus), None, 0
         if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
+            if not self._eof:
+                self.transport.resume_reading()
             self.data_received(surplus)
         return True
-
-    # --- inside
 
     def _only_half_closed(self) -> bool:
         """``printf … | nc -N``: no more requests, but the answer is waited for. TCP can't tell, so no there."""
@@ -200,9 +208,7 @@ class Connection(web.RequestHandler):
             self._body = self._messages[-1][1]
 
     def _head_end(self, data: bytes, start: int) -> int:
-        """The index behind the next end of a head, or -1; always -1 inside a body."""
-        if self._body is not None and not self._body.is_eof():
-            return -1
+        """The index behind the next end of a head, or -1."""
         if start == 0 and self._tail:
             seam = (self._tail + data[:3]).find(HEAD_END)
             if seam >= 0:

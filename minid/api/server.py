@@ -119,7 +119,7 @@ class Server:
         if not response.prepared:
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
-        if connection.hijackable(request) and not connection.release():
+        if not connection.goes_on(request):
             response.force_close()
         self._log(request, str(response.status), started_s)
         return response

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -281,3 +282,27 @@ async def test_a_client_that_does_not_read_is_not_waited_for(daemon: Daemon) -> 
         while not daemon.containers.shims:  # noqa: ASYNC110 (the double tells nobody)
             await asyncio.sleep(0.01)
     transport.resume_reading()
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_however_it_is_cut(daemon: Daemon, seed: int) -> None:
+    """Plain requests with bodies, then an upgrade with a body, then input that looks like heads: cut at random."""
+    chance = random.Random(seed)
+    plain = b"POST /exec/e1/start HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n"
+    detached = plain + b'{"Detach":true}\r\n\r\n'
+    ping = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
+    before = [chance.choice([detached, ping]) for _ in range(chance.randrange(4))]
+    typed = b"\r\n\r\nPOST /exec/e1/start HTTP/1.1\r\n\r\n" + chance.randbytes(50) + b"\r\n\r\n"
+    data = b"".join(before) + exec_start(b'{"Tty":true}', chance.choice([UPGRADE, ""])) + typed
+    reader, writer = await daemon.connect()
+    cuts = sorted(chance.randrange(len(data)) for _ in range(chance.randrange(40)))
+    for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        writer.write(data[start:end])
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+    writer.write_eof()
+    for request in before:
+        answer = await Answer.read(reader)
+        assert (answer.status, answer.body) == ((200, b"OK") if request is ping else (200, b""))
+    assert (await read_head(reader))[0] in (101, 200)
+    assert await reader.read() == typed

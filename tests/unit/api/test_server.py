@@ -217,6 +217,12 @@ async def test_a_half_closed_client_gets_its_answer(daemon: Daemon) -> None:
     assert (await Answer.read(reader)).body == b"OK"
     assert await reader.read() == b""
     reader, writer = await daemon.connect()
+    writer.write(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n" * 3)
+    writer.write_eof()
+    for _ in range(3):
+        assert (await Answer.read(reader)).body == b"OK"
+    assert await reader.read() == b""
+    reader, writer = await daemon.connect()
     writer.write_eof()
     assert await reader.read() == b""
 
