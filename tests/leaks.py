@@ -218,13 +218,16 @@ def _network_namespaces(pids: Iterable[int]) -> Iterator[str]:
 
 def _descriptors(pid: int | None) -> Iterator[str]:
     """Sockets, pipes and namespaces by kind only: their numbers tell nobody anything. The few device
-    programs that a daemon keeps loaded (kernel.devices_bpf) are left out.
+    programs that a daemon keeps loaded (kernel.devices_bpf) are left out, and its idle connections to
+    registries, which it closes after some seconds.
     """
     if pid is None:
         return
-    for fd in _names(f"/proc/{pid}/fd"):
-        target = _link(f"/proc/{pid}/fd/{fd}")
-        if target and target != "anon_inode:bpf-prog":
+    targets = [_link(f"/proc/{pid}/fd/{fd}") for fd in _names(f"/proc/{pid}/fd")]
+    tables = _text(f"/proc/{pid}/net/tcp") + _text(f"/proc/{pid}/net/tcp6")
+    to_registries = {f"socket:[{line.split()[9]}]" for line in tables.splitlines() if line.split()[0] != "sl"}
+    for target in targets:
+        if target and target != "anon_inode:bpf-prog" and target not in to_registries:
             yield _INODE.sub("", target)
 
 
@@ -238,5 +241,5 @@ def _files(scope: Scope) -> Iterator[str]:
                 if os.path.ismount(f"{directory}/{name}"):
                     directories.remove(name)
             for name in [*directories, *names]:
-                if not _COMING_AND_GOING.search(name):
+                if not _COMING_AND_GOING.search(f"{directory}/{name}"):
                     yield f"{directory}/{name}"

@@ -24,6 +24,9 @@ def hugetlb_mounted() -> Iterator[None]:
         try:
             yield
         finally:
+            for directory, _, _ in os.walk(HUGETLB, topdown=False):
+                if directory != str(HUGETLB):
+                    os.rmdir(directory)  # a hierarchy with cgroups in it outlives its mount
             subprocess.run(["umount", str(HUGETLB)], check=True)
     finally:
         HUGETLB.rmdir()
