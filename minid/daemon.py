@@ -81,7 +81,7 @@ class Daemon:
         )
         self.volumes = Volumes(layout, self.database, self.events)
         store = Store(self.database)
-        tasks = Tasks(layout, self.forkserver)
+        tasks = self.tasks = Tasks(layout, self.forkserver)
         groups = Groups(tree)
         news = News(self.events)
         bundles = Bundles(layout, facts, store.get, _seccomp_profile(config))
@@ -161,6 +161,7 @@ class Daemon:
         await self.snapshots.start()
         await self.images.clean_up()
         await self.containers.reconcile()
+        self.tasks.ensure_spare()
 
     async def close(self) -> None:
         await self.containers.close()

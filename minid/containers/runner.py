@@ -76,8 +76,9 @@ class Runner:
         try:
             group = self._groups.create(container_id, self._bundles.resources(container))
             options = self._bundles.options(container, rootfs, group)
-            self._tasks.write_bundle(container_id, self._bundles.spec(container), options)
-            task = self._tasks.spawn(container_id)
+            spec = self._bundles.spec(container)
+            self._tasks.write_bundle(container_id, spec, options)
+            task = self._tasks.spawn(container_id, spec)
             await self.attachments.hand_over_pending(task, container)
             await self._tasks.run(task)
             # The state says so before the program can do anything: a new daemon would find the shim from
@@ -97,6 +98,8 @@ class Runner:
         except (JobError, OSError, ValueError, MinidError) as error:
             failure = await self._undo_start(container, error)
             raise failure from error
+        finally:
+            self._tasks.ensure_spare()
         self._news.publish(self._store.get(container_id), "start")
 
     async def _undo_start(self, container: Container, error: Exception) -> MinidError:

@@ -19,6 +19,7 @@ from minid.containers.model import Client
 from minid.images.rootfs import Rootfs
 from minid.layout import Layout
 from minid.shim.client import Forkserver, ShimConnection
+from minid.shim.sandbox import COMMON_NAMESPACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Tasks:
         self._layout = layout
         self._forkserver = forkserver
         self._tasks: dict[str, Task] = {}
+        self._spare: ShimConnection | None = None
         self.on_exit: Callable[[str, ExitRecord], None] = lambda container_id, record: None
         self.on_exec_exit: Callable[[str, int], None] = lambda exec_id, exit_code: None
         self.on_detach: Callable[[str, str | None], None] = lambda container_id, exec_id: None
@@ -91,12 +93,27 @@ class Tasks:
         for stale in ("exit.json", "exit.json.aside", "shim-error.txt"):
             (directory / stale).unlink(missing_ok=True)
 
-    def spawn(self, container_id: str) -> Task:
-        """Fork the shim of a container whose bundle is written. Nothing of the sandbox exists yet."""
+    def spawn(self, container_id: str, spec: Mapping[str, Any]) -> Task:
+        """A shim for a container whose bundle is written: the spare one if it fits, else a new one.
+
+        Nothing that the container can be told by exists yet.
+        """
         socket_path = self._socket_path(container_id)
         socket_path.unlink(missing_ok=True)
-        connection = self._forkserver.spawn_shim(self._layout.container(container_id), socket_path)
+        connection = self._take_spare() if is_common(spec) else None
+        if connection is None:
+            connection = self._forkserver.spawn_shim(ahead=False)
+        connection.adopt(self._layout.container(container_id), socket_path)
         return self._adopt(container_id, connection)
+
+    def ensure_spare(self) -> None:
+        """Have a shim ready for the next start: what most of them need is then made already."""
+        if self._spare is None or self._spare.closed:
+            self._spare = self._forkserver.spawn_shim(ahead=True)
+
+    def _take_spare(self) -> ShimConnection | None:
+        spare, self._spare = self._spare, None
+        return None if spare is None or spare.closed else spare
 
     async def run(self, task: Task) -> None:
         """Build the sandbox; the program waits for ``start``. Raises JobError with the reason if that
@@ -201,7 +218,9 @@ class Tasks:
         return ExitRecord(data["exit_code"], data["finished_at_ns"], data["oom_killed"])
 
     def close(self) -> None:
-        """Let go of all shims; they and their containers live on."""
+        """Let go of all shims; they and their containers live on, the spare one ends."""
+        if self._spare is not None:
+            self._spare.close()
         for task in self._tasks.values():
             task.exited = True
             task.connection.close()
@@ -236,6 +255,12 @@ class Tasks:
             else:
                 record = self.read_exit(task.container_id)
             self.on_exit(task.container_id, record)
+
+
+def is_common(spec: Mapping[str, Any]) -> bool:
+    """Whether the container has the usual namespaces of its own, which a spare shim was made with."""
+    fresh = {each["type"] for each in spec["linux"]["namespaces"] if not each.get("path")}
+    return fresh >= COMMON_NAMESPACES
 
 
 class _fds:

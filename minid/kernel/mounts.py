@@ -132,6 +132,38 @@ def _overlay_by_fsconfig(lower: Sequence[str], upper: str, work: str, target: st
         os.close(mounted)
 
 
+# mount(2) flag → attribute of fsmount(2)
+_ATTRIBUTES = {
+    MS_RDONLY: syscall.MOUNT_ATTR_RDONLY,
+    MS_NOSUID: syscall.MOUNT_ATTR_NOSUID,
+    MS_NODEV: syscall.MOUNT_ATTR_NODEV,
+    MS_NOEXEC: syscall.MOUNT_ATTR_NOEXEC,
+    MS_NOATIME: syscall.MOUNT_ATTR_NOATIME,
+    MS_STRICTATIME: syscall.MOUNT_ATTR_STRICTATIME,
+}
+
+
+def detached(fstype: str, source: str, options: Sequence[str]) -> int:
+    """A file system mounted nowhere yet, as a descriptor: fsopen(2), fsconfig(2), fsmount(2). ``options``:
+    mount(8)'s.
+    """
+    flags, _, data = parse_options(options)
+    fs = syscall.call("fsopen", fstype.encode(), syscall.FSOPEN_CLOEXEC, path=fstype)
+    try:
+        for option in [f"source={source}", *filter(None, data.split(","))]:
+            key, separator, value = option.partition("=")
+            command = syscall.FSCONFIG_SET_STRING if separator else syscall.FSCONFIG_SET_FLAG
+            text = os.fsencode(value) if separator else None
+            syscall.call("fsconfig", fs, command, key.encode(), text, 0, path=option)
+        syscall.call("fsconfig", fs, syscall.FSCONFIG_CMD_CREATE, None, None, 0, path=fstype)
+        attributes = 0
+        for flag, attribute in _ATTRIBUTES.items():
+            attributes |= attribute if flags & flag else 0
+        return syscall.call("fsmount", fs, syscall.FSMOUNT_CLOEXEC, attributes, path=fstype)
+    finally:
+        os.close(fs)
+
+
 def clone_tree(path: str, *, recursive: bool) -> int:
     """A detached clone of what is mounted at ``path``: open_tree(2), Linux 5.2."""
     flags = syscall.OPEN_TREE_CLONE | syscall.OPEN_TREE_CLOEXEC
@@ -141,7 +173,8 @@ def clone_tree(path: str, *, recursive: bool) -> int:
 def clone_from_process(pid: int, path: str) -> int:
     """``clone_tree`` of a mount that only process ``pid`` sees, at ``path`` in its root.
 
-    The calling process (one thread) visits the other's mount namespace and comes back; its root and working directory
+    The calling process (one thread) visits the other's mount namespace and comes back; its root and working
+    directory
     are then ``/`` of its own namespace (setns(2)).
     """
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)

@@ -37,20 +37,25 @@ class StartError(Exception):
 
 
 def start_container(
-    sync: socket.socket, stdio: tuple[int, int, int], spec: Spec, task: dict[str, Any], bundle: str
+    sync: socket.socket,
+    stdio: tuple[int, int, int],
+    spec: Spec,
+    task: dict[str, Any],
+    bundle: str,
+    prepared: sandbox.Prepared,
 ) -> None:
     """Run as the container's first process: build the sandbox, report, wait for the word, become the
     program.
     """
-    _take_descriptors(sync, stdio, None)
+    kept = dict(zip(prepared, _take_descriptors(sync, stdio, *prepared.values()), strict=True))
     channel = socket.socket(fileno=SYNC_FD)
     with _Reporting(channel):
         os.setsid()
         os.umask(0)
         if not task["cgroup_fork"]:
             sandbox.join_cgroup(task["cgroup_procs"])
-        sandbox.enter_namespaces(spec)
-        sandbox.build(spec, task, bundle)
+        sandbox.enter_namespaces(spec, prepared=bool(prepared))
+        sandbox.build(spec, task, bundle, kept)
         _report_ready(channel, spec["process"], console=True)
         message, _ = messages.receive(channel)
         if message is None:
@@ -98,16 +103,16 @@ class _Reporting:
             os._exit(1)
 
 
-def _take_descriptors(sync: socket.socket, stdio: tuple[int, int, int], pidfd: int | None) -> None:
-    """Descriptors 0, 1, 2, the channel as 3, the pidfd as 4; every other one is closed."""
-    high = [
-        os.dup(fd) if fd < 8 else fd for fd in (*stdio, sync.fileno(), *([] if pidfd is None else [pidfd]))
-    ]
-    high = [_above(fd, 16) for fd in high]
+def _take_descriptors(sync: socket.socket, stdio: tuple[int, int, int], *kept: int) -> range:
+    """Descriptors 0, 1, 2, the channel as 3, ``kept`` from 4 on (their new numbers are returned); all
+    others are closed.
+    """
+    high = [_above(fd, 32) for fd in (*stdio, sync.fileno(), *kept)]
     for number, fd in enumerate(high):
-        os.dup2(fd, number, inheritable=number < 3)
+        os.dup2(fd, number, inheritable=number < SYNC_FD)
     syscall.close_range(len(high))
     sync.detach()
+    return range(SYNC_FD + 1, len(high))
 
 
 def _above(fd: int, floor: int) -> int:

@@ -74,10 +74,9 @@ class Forkserver:
                 raise Failed("the forkserver has ended; restart minid (running containers go on)") from error
         return ours
 
-    def spawn_shim(self, directory: Path, socket_path: Path) -> "ShimConnection":
-        """Fork a shim for the container at ``directory``; it listens on ``socket_path`` for later daemons."""
-        request = {"op": "shim", "directory": str(directory), "socket": str(socket_path)}
-        return ShimConnection(self.request(request))
+    def spawn_shim(self, *, ahead: bool) -> "ShimConnection":
+        """Fork a shim that is nobody's yet; ``ahead``: with the common namespaces and mounts made already."""
+        return ShimConnection(self.request({"op": "shim", "ahead": ahead}))
 
 
 class Jobs:
@@ -166,6 +165,14 @@ class ShimConnection:
     @property
     def closed(self) -> bool:
         return self._socket.fileno() < 0
+
+    def adopt(self, directory: Path, socket_path: Path) -> None:
+        """Make it the shim of the container at ``directory``; it listens on ``socket_path`` for later
+        daemons.
+        """
+        self._number += 1
+        message = {"op": "adopt", "n": self._number, "directory": str(directory), "socket": str(socket_path)}
+        messages.send(self._socket, message)
 
     async def request(self, op: str, fds: Sequence[int] = (), **fields: Any) -> messages.Message:
         """Send ``op`` and await its answer. Raises JobError for an error answer, ConnectionError if the

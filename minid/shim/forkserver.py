@@ -3,7 +3,7 @@
 It has one thread and knows two requests, each with the socket that the child is to answer on as first
 descriptor:
 
-    {"op": "shim", "directory": …, "socket": …}     become a container's shim (``minid.shim.shim``)
+    {"op": "shim", "ahead": bool}     become a shim (``minid.shim.shim``)
     {"op": "job", "target": "package.module:function", "request": {…}}   call a function, answer, end
 
 Children are reaped by the kernel (SIGCHLD is ignored). It ends when the daemon's end of its socket is

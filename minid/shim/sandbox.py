@@ -38,6 +38,36 @@ MOVE_FLAGS = syscall.MOVE_MOUNT_F_EMPTY_PATH | syscall.MOVE_MOUNT_T_EMPTY_PATH
 NULL_DEVICE = os.makedev(1, 3)
 
 
+# What nearly every container has, so that it can be made before there is a container: the mounts of the
+# runtime spec
+# as minid.containers.spec writes them. A prepared mount is used where a spec asks for the very same.
+DEV = ("tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k"))
+COMMON_MOUNTS = (
+    DEV,
+    ("devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
+    ("sysfs", "sysfs", ("nosuid", "noexec", "nodev", "ro")),
+    ("mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
+)
+COMMON_NAMESPACES = frozenset(("network", "uts", "ipc"))
+
+Prepared = dict[tuple[str, str, tuple[str, ...]], int]
+
+
+def prepare() -> Prepared:
+    """Make the common namespaces and mounts in this process (a shim); its children inherit both.
+
+    Returns the mounts as descriptors that are attached nowhere yet.
+    """
+    syscall.unshare(namespaces.flags(COMMON_NAMESPACES))
+    loopback.bring_up()
+    prepared: Prepared = {entry: mounts.detached(*entry) for entry in COMMON_MOUNTS}
+    dev = prepared[DEV]
+    for directory in ("pts", "mqueue", "shm"):
+        os.mkdir(directory, 0o755, dir_fd=dev)
+    _make_devices_in(dev)
+    return prepared
+
+
 def join_cgroup(procs_files: list[str]) -> None:
     """Enter the cgroup before any namespace hides it: each file takes "0" for the writer (cgroups(7))."""
     for path in procs_files:
@@ -48,8 +78,11 @@ def join_cgroup(procs_files: list[str]) -> None:
             os.close(fd)
 
 
-def enter_namespaces(spec: Spec) -> None:
-    """Join the namespaces given by path, unshare the others; the pid namespace was the shim's business."""
+def enter_namespaces(spec: Spec, *, prepared: bool) -> None:
+    """Join the namespaces given by path, unshare the others; the pid namespace was the shim's business.
+
+    ``prepared``: this process was born in the common ones.
+    """
     fresh = []
     for namespace in spec["linux"]["namespaces"]:
         kind, path = namespace["type"], namespace.get("path")
@@ -59,8 +92,9 @@ def enter_namespaces(spec: Spec) -> None:
             namespaces.enter_path(path, kind)
         else:
             fresh.append(kind)
-    syscall.unshare(namespaces.flags(fresh))
-    if "network" in fresh:
+    made = COMMON_NAMESPACES if prepared else frozenset()
+    syscall.unshare(namespaces.flags(set(fresh) - made))
+    if "network" in fresh and not prepared:
         loopback.bring_up()
     if "uts" in fresh:
         if spec.get("hostname"):
@@ -75,7 +109,7 @@ def _set_name(function: Any, name: str) -> None:
         raise syscall.fail(function.__name__, name)
 
 
-def build(spec: Spec, task: dict[str, Any], bundle: str) -> None:
+def build(spec: Spec, task: dict[str, Any], bundle: str, prepared: Prepared) -> None:
     """Mount everything and make it the process's root; afterwards ``/`` is the container's."""
     root = os.path.join(bundle, spec["root"]["path"])
     trees = _early_trees(spec["mounts"])
@@ -83,9 +117,13 @@ def build(spec: Spec, task: dict[str, Any], bundle: str) -> None:
     _mount_root(task["rootfs"], root)
     root_fd = rootpath.open_root(root)
     for mount in spec["mounts"]:
-        _mount_one(root_fd, mount, trees.get(mount["destination"]))
+        ready = prepared.pop((mount["type"], mount.get("source", ""), tuple(mount.get("options", ()))), None)
+        if ready is None:
+            _mount_one(root_fd, mount, trees.get(mount["destination"]))
+        else:
+            _attach(root_fd, mount["destination"], ready)
     if any(mount["destination"] == "/dev" and mount["type"] != "bind" for mount in spec["mounts"]):
-        _make_devices(root_fd, [*DEFAULT_DEVICES, *spec["linux"].get("devices", ())])
+        _make_devices(root_fd, spec["linux"].get("devices", ()))
     os.close(rootpath.ensure_dir(root_fd, spec["process"]["cwd"]))
     _write_sysctls(root_fd, spec["linux"].get("sysctl") or {})
     _pivot(root_fd)
@@ -112,10 +150,22 @@ def _mount_root(rootfs: dict[str, Any], target: str) -> None:
     mounts.set_propagation(target, syscall.MS_PRIVATE)
 
 
-def _early_trees(entries: list[dict[str, Any]]) -> dict[str, int]:
-    """Sources that have to be taken before this namespace lets go of the host's: destination → mount descriptor.
+def _attach(root: int, destination: str, mount: int) -> None:
+    """Put a mount that is attached nowhere into its place."""
+    target = rootpath.ensure_dir(root, destination)
+    try:
+        syscall.move_mount(mount, "", target, MOVE_FLAGS)
+    finally:
+        os.close(target)
+        os.close(mount)
 
-    Those that go on sharing mounts with the host, and those that lie in another container (``/proc/PID/root/…``).
+
+def _early_trees(entries: list[dict[str, Any]]) -> dict[str, int]:
+    """Sources that have to be taken before this namespace lets go of the host's: destination → mount
+    descriptor.
+
+    Those that go on sharing mounts with the host, and those that lie in another container
+    (``/proc/PID/root/…``).
     """
     trees = {}
     for mount in entries:
@@ -210,27 +260,39 @@ def _mount_cgroup(root: int, destination: str, flags: int) -> None:
 
 
 def _make_devices(root: int, devices: list[dict[str, Any]]) -> None:
-    for device in devices:
-        parent = rootpath.ensure_dir(root, os.path.dirname(device["path"]))
-        name = os.path.basename(device["path"])
-        mode = DEVICE_KINDS[device["type"]] | device.get("fileMode", 0o666) & 0o7777
-        try:
-            os.mknod(name, mode, os.makedev(device.get("major", 0), device.get("minor", 0)), dir_fd=parent)
-            if device.get("uid") or device.get("gid"):
-                os.chown(name, device["uid"], device["gid"], dir_fd=parent, follow_symlinks=False)
-        except FileExistsError:
-            pass
-        finally:
-            os.close(parent)
     dev = rootpath.ensure_dir(root, "/dev")
     try:
-        for target, link in DEVICE_LINKS:
-            try:
-                os.symlink(target, link.removeprefix("/dev/"), dir_fd=dev)
-            except FileExistsError:
-                pass
+        _make_devices_in(dev)
     finally:
         os.close(dev)
+    for device in devices:
+        parent = rootpath.ensure_dir(root, os.path.dirname(device["path"]))
+        try:
+            _make_device(parent, device)
+        finally:
+            os.close(parent)
+
+
+def _make_devices_in(dev: int) -> None:
+    """The default devices and links, in the directory that is or will be /dev; what is there stays."""
+    for device in DEFAULT_DEVICES:
+        _make_device(dev, device)
+    for target, link in DEVICE_LINKS:
+        try:
+            os.symlink(target, link.removeprefix("/dev/"), dir_fd=dev)
+        except FileExistsError:
+            pass
+
+
+def _make_device(parent: int, device: dict[str, Any]) -> None:
+    name = os.path.basename(device["path"])
+    mode = DEVICE_KINDS[device["type"]] | device.get("fileMode", 0o666) & 0o7777
+    try:
+        os.mknod(name, mode, os.makedev(device.get("major", 0), device.get("minor", 0)), dir_fd=parent)
+    except FileExistsError:
+        return
+    if device.get("uid") or device.get("gid"):
+        os.chown(name, device["uid"], device["gid"], dir_fd=parent, follow_symlinks=False)
 
 
 def add_console(slave_path: str) -> None:

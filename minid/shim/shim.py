@@ -5,6 +5,7 @@ It knows nothing of images or HTTP, and it lives on when the daemon stops or die
 socket. Requests (``op``,
 each answered by a message with the same ``n``):
 
+    adopt    be the shim of this container
     run      build the sandbox from bundle/config.json and task.json and report its pid; the program waits
     start    let the program run                              attach   serve a client (its connection comes
     along)
@@ -23,7 +24,7 @@ import time
 from typing import Any
 
 from minid.kernel import namespaces, process, syscall
-from minid.shim import child, messages
+from minid.shim import child, messages, sandbox
 from minid.shim.detach import Detacher, parse_keys
 from minid.shim.launch import Launch
 from minid.shim.logfile import LogFile, parse_options
@@ -35,23 +36,30 @@ EXIT_CODES = {"CommandNotFound": 127, "CommandNotExecutable": 126}
 
 
 def main(request: dict[str, Any], peer: socket.socket) -> int:
-    """Be the shim for ``request["directory"]``; returns the exit status of this process when all is done."""
+    """Be a shim, of whatever container ``peer`` will say; returns this process's exit status when all is
+    done.
+
+    ``request["ahead"]``: prepare what most containers need before it is known which one it will be.
+    """
     os.setsid()
     process.set_name("minid-shim")
-    process.set_title(f"minid: shim of {os.path.basename(request['directory'])[:12]}")
+    process.set_title("minid: spare shim")
     process.set_subreaper(True)
     process.set_dumpable(False)
     null = os.open("/dev/null", os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)
     os.close(null)
+    os.umask(0)
+    shim = Shim(peer, sandbox.prepare() if request["ahead"] else {})
     try:
-        Shim(request["directory"], request["socket"], peer).run()
+        shim.run()
     except Exception:
         import traceback  # only for this
 
-        with open(os.path.join(request["directory"], "shim-error.txt"), "w") as file:
-            file.write(traceback.format_exc())
+        if shim.directory:
+            with open(os.path.join(shim.directory, "shim-error.txt"), "w") as file:
+                file.write(traceback.format_exc())
         return 1
     return 0
 
@@ -68,9 +76,11 @@ class _Exec:
 class Shim:
     """State of one container's process; every method runs on the loop."""
 
-    def __init__(self, directory: str, socket_path: str, peer: socket.socket) -> None:
-        self._directory = directory
-        self._socket_path = socket_path
+    def __init__(self, peer: socket.socket, prepared: sandbox.Prepared) -> None:
+        self.directory = ""
+        self._prepared = prepared
+        self._socket_path = ""
+        self._listener: socket.socket | None = None
         self._loop = Loop()
         self._daemons: list[socket.socket] = []
         self._execs: dict[str, _Exec] = {}
@@ -83,11 +93,6 @@ class Shim:
         self._answer_run: tuple[socket.socket, int] | None = None
         self._answer_start: tuple[socket.socket, int] | None = None
         self._add_daemon(peer)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(socket_path)
-        os.chmod(socket_path, 0o600)
-        self._listener.listen(4)
-        self._loop.watch(self._listener.fileno(), READ, self._on_connection)
         self._wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
@@ -97,10 +102,11 @@ class Shim:
         try:
             self._loop.run()
         finally:
-            try:
-                os.unlink(self._socket_path)
-            except FileNotFoundError:
-                pass
+            if self._socket_path:
+                try:
+                    os.unlink(self._socket_path)
+                except FileNotFoundError:
+                    pass
 
     # -- daemons
 
@@ -109,6 +115,7 @@ class Shim:
         self._loop.watch(sock.fileno(), READ, lambda events: self._on_daemon(sock))
 
     def _on_connection(self, events: int) -> None:
+        assert self._listener is not None
         sock, _ = self._listener.accept()
         self._add_daemon(sock)
 
@@ -152,9 +159,22 @@ class Shim:
 
     # -- requests
 
+    def _op_adopt(self, message: messages.Message, fds: list[int], sock: socket.socket) -> None:
+        """Become the shim of one container: listen for later daemons. Not answered; an error ends the
+        connection.
+        """
+        self.directory = message["directory"]
+        self._socket_path = message["socket"]
+        process.set_title(f"minid: shim of {os.path.basename(self.directory)[:12]}")
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(self._socket_path)
+        os.chmod(self._socket_path, 0o600)
+        self._listener.listen(4)
+        self._loop.watch(self._listener.fileno(), READ, self._on_connection)
+
     def _op_run(self, message: messages.Message, fds: list[int], sock: socket.socket) -> None:
-        self._spec = _read_json(self._directory, "bundle/config.json")
-        self._task = _read_json(self._directory, "task.json")
+        self._spec = _read_json(self.directory, "bundle/config.json")
+        self._task = _read_json(self.directory, "task.json")
         if self._task["seccomp"]:
             with open(self._task["seccomp"], "rb") as file:
                 self._task["seccomp_program"] = file.read()
@@ -169,16 +189,21 @@ class Shim:
         launch.on_running = self._on_running
         launch.on_error = self._on_start_error
         self._answer_run = (sock, message["n"])
-        bundle = os.path.join(self._directory, "bundle")
+        prepared, self._prepared = self._prepared, {}
+        bundle = os.path.join(self.directory, "bundle")
         launch.fork(
-            lambda channel, stdio: child.start_container(channel, stdio, self._spec, self._task, bundle),
+            lambda channel, stdio: child.start_container(
+                channel, stdio, self._spec, self._task, bundle, prepared
+            ),
             self._task["cgroup_fork"],
         )
+        for fd in prepared.values():
+            os.close(fd)
 
     def _prepare_streams(self) -> None:
         if self._streams is None:
             if not self._task:
-                self._task = _read_json(self._directory, "task.json")
+                self._task = _read_json(self.directory, "task.json")
             log = self._task["log"]
             self._streams = Streams(
                 self._loop,
@@ -373,10 +398,10 @@ class Shim:
             "oom_killed": self._was_oom_killed(),
             "finished_at_ns": time.time_ns(),
         }
-        aside = os.path.join(self._directory, "exit.json.aside")
+        aside = os.path.join(self.directory, "exit.json.aside")
         with open(aside, "w") as file:
             json.dump(record, file)
-        os.rename(aside, os.path.join(self._directory, "exit.json"))
+        os.rename(aside, os.path.join(self.directory, "exit.json"))
         self._publish({"event": "exit", **record})
 
     def _was_oom_killed(self) -> bool:
