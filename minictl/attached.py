@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from minictl.engine import Engine
     from minictl.http import Response
 
+_ENDING = (signals.NUMBERS["INT"], signals.NUMBERS["TERM"])
+_PATIENCE = 3  # the process in the container may ignore them: the user must get out all the same
+
 
 class Attached:
     """One container that this process is attached to.
@@ -24,6 +27,7 @@ class Attached:
         self.engine = engine
         self.path = f"/containers/{segment(container)}"
         self.tty = tty
+        self._asked_to_end = 0
         self._session: streams.Session | None = None
         self._exit: Response | None = None
         proxy = proxy and not tty
@@ -122,6 +126,9 @@ class Attached:
         if number == signals.WINCH:
             self.resize()
         elif self._proxy:
+            self._asked_to_end += number in _ENDING
+            if self._asked_to_end == _PATIENCE:
+                raise Failure(f"\ngot {_PATIENCE} SIGTERM/SIGINTs, forcefully exiting")
             try:
                 self.engine.call("POST", f"{self.path}/kill", {"signal": signals.name_of(number)})
             except (ApiError, ConnectError):  # not running any more: nothing is left to be told

@@ -33,6 +33,18 @@ def load() -> dict[str, Any]:
     return value
 
 
+def proxies(host: str) -> dict[str, str]:
+    """The proxy variables (HTTP_PROXY, http_proxy, …) that the file sets for containers of the daemon at `host`."""
+    settings = load().get("proxies") or {}
+    chosen = settings.get(host) or settings.get("default") or {}
+    result = {}
+    for key in ("httpProxy", "httpsProxy", "ftpProxy", "noProxy", "allProxy"):
+        if chosen.get(key):
+            name = f"{key.removesuffix('Proxy').upper()}_PROXY"
+            result[name] = result[name.lower()] = str(chosen[key])
+    return result
+
+
 def save(settings: dict[str, Any]) -> None:
     """Replaces the file, readable by its owner only; it appears whole. Raises Failure."""
     import json

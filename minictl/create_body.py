@@ -23,8 +23,13 @@ _DEVICE_LIMITS = (
 )  # fmt: skip
 
 
-def create_body(options: Options, image: str, command: list[str]) -> dict[str, Any]:
-    """The request body. Reads the files that flags name (env, labels, seccomp). Raises UsageError, Failure(125)."""
+def create_body(
+    options: Options, image: str, command: list[str], proxies: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """The request body. Reads the files that flags name (env, labels, seccomp). Raises UsageError, Failure(125).
+
+    `proxies`: the variables that the user's settings give to every container which doesn't set them itself.
+    """
     streams = _streams(options)
     volumes, binds = _volumes(options)
     exposed, bindings = _ports(options)
@@ -39,7 +44,7 @@ def create_body(options: Options, image: str, command: list[str]) -> dict[str, A
         "Tty": options["tty"],
         "OpenStdin": options["interactive"],
         "StdinOnce": options["interactive"] and "stdin" in streams,
-        "Env": environment(_with_files(options, "env", "env-file")) or None,
+        "Env": environment(_with_files(options, "env", "env-file"), proxies) or None,
         "Cmd": command or None,
         "Image": image,
         "Volumes": volumes,

@@ -7,8 +7,8 @@ import os
 from minictl.errors import Failure, invalid_argument
 
 
-def environment(entries: list[str]) -> list[str]:
-    """NAME=value as it is, NAME with the caller's own value if there is one."""
+def environment(entries: list[str], defaults: dict[str, str] | None = None) -> list[str]:
+    """NAME=value as it is, NAME with the caller's own value if there is one; `defaults` ahead, where not named."""
     result = []
     for entry in entries:
         name, equals, _ = entry.partition("=")
@@ -16,6 +16,9 @@ def environment(entries: list[str]) -> list[str]:
             raise invalid_argument("env", "e", entry, f"invalid environment variable: {entry}")
         value = None if equals else os.environ.get(name)
         result.append(entry if value is None else f"{entry}={value}")
+    if defaults:
+        named = {entry.partition("=")[0] for entry in entries}
+        result = [f"{name}={value}" for name, value in defaults.items() if name not in named] + result
     return result
 
 

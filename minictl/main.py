@@ -31,6 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
         return _die_of("SIGINT")
     except BrokenPipeError:
         return _die_of("SIGPIPE")
+    except OSError as error:
+        return _fail(f"minictl: {error.filename or 'input or output'}: {error.strerror or error}")
+    except Exception as error:
+        if "-D" in arguments or "--debug" in arguments:
+            raise
+        return _fail(
+            f"minictl: this is a mistake in minictl itself ({type(error).__name__}: {error}).\n"
+            f"Please report it, with what `minictl --debug {' '.join(arguments)}` prints."
+        )
     return status
 
 
@@ -124,6 +133,11 @@ def _say(text: str) -> int:
 def _complain(text: str) -> None:
     _flush()
     os.write(2, (text + "\n").encode("utf-8", "surrogateescape"))
+
+
+def _fail(text: str) -> int:
+    os.write(2, (text + "\n").encode("utf-8", "surrogateescape"))
+    return 1
 
 
 def _flush() -> None:

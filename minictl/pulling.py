@@ -106,7 +106,7 @@ class Screen:
         if not name or not ("progressDetail" in message or "progress" in message):
             self._rows.clear()  # a message of its own: later lines of layers begin anew below it
             self._count = 0
-            self._write(f"{text}\r\n" if name else f"{text}\n")
+            self._write(f"{text}\n")
             return
         up = 0
         if name in self._rows:
@@ -144,4 +144,4 @@ def _bar(detail: dict[str, Any], width: int) -> str:
     if width <= 110:
         return numbers
     done = min(50, int(current / total * 50))
-    return f"[{'=' * done}{'>' if done < 50 else ''}{' ' * (50 - done - (done < 50))}] {numbers}"
+    return f"[{'=' * done}>{' ' * (50 - done)}] {numbers}"

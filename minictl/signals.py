@@ -67,11 +67,7 @@ class SignalPipe:
                 old = _signal.signal(NUMBERS[name], _noted)
             except (OSError, ValueError):
                 continue
-            if old == _signal.SIG_IGN and name in (
-                "INT",
-                "QUIT",
-                "HUP",
-            ):  # nohup, or a shell's background job
+            if old == _signal.SIG_IGN and name == "HUP":  # nohup(1) meant it
                 _signal.signal(NUMBERS[name], _signal.SIG_IGN)
                 continue
             self._old[NUMBERS[name]] = old

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from minictl import attached, terminal
+from minictl import attached, config, terminal
 from minictl.create_body import create_body
 from minictl.create_flags import CREATE_FLAGS, RENAMED
 from minictl.engine import Engine
@@ -34,7 +34,7 @@ def run(options: Options, arguments: list[str], engine: Engine) -> int:
 def create(options: Options, arguments: list[str], engine: Engine) -> int:
     options.put("detach", False)
     try:
-        body = create_body(options, arguments[0], arguments[1:])
+        body = create_body(options, arguments[0], arguments[1:], config.proxies(engine.host))
     except UsageError:
         raise
     except Failure as error:
@@ -45,7 +45,7 @@ def create(options: Options, arguments: list[str], engine: Engine) -> int:
 
 def _run(options: Options, arguments: list[str], engine: Engine) -> int:
     detached = options["detach"]
-    body = create_body(options, arguments[0], arguments[1:])
+    body = create_body(options, arguments[0], arguments[1:], config.proxies(engine.host))
     if detached and options["attach"]:
         raise Failure("conflicting options: cannot specify both --attach and --detach")
     if options["rm"] and options["restart"] not in ("", "no"):
