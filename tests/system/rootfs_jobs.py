@@ -7,6 +7,7 @@ import socket
 import stat
 from typing import Any
 
+from minid.images.layers import unpack_job
 from minid.kernel import mounts, syscall
 from minid.kernel.files import remove_tree
 
@@ -68,6 +69,14 @@ def facts(path: str, data_limit: int) -> dict[str, Any]:
         result["sha256"] = hashlib.sha256(data).hexdigest()
         result["data"] = data[:data_limit].hex()
     return result
+
+
+def unpack_to_small_disk_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """``unpack_job`` where the layer's file system has 1 MiB."""
+    syscall.unshare(syscall.CLONE_NEWNS)
+    mounts.set_propagation("/", syscall.MS_REC | syscall.MS_PRIVATE)
+    syscall.mount("tmpfs", request["directory"] + "/fs", "tmpfs", 0, "size=1m")
+    return unpack_job(request, fds)
 
 
 def live_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
