@@ -213,7 +213,7 @@ def _network_namespaces(pids: Iterable[int]) -> Iterator[str]:
         found.add(_link(f"/proc/{pid}/ns/net"))
         found.update(_link(f"/proc/{pid}/fd/{fd}") for fd in _names(f"/proc/{pid}/fd"))
     own = _link("/proc/self/ns/net")
-    yield from (each for each in found if each.startswith("net:[") and each != own)
+    yield from ("net" for each in found if each.startswith("net:[") and each != own)
 
 
 def _descriptors(pid: int | None) -> Iterator[str]:
