@@ -25,7 +25,7 @@ BOOT = (
 IDLE_S = 30.0
 
 
-class JobError(Exception):
+class JobError(Failed):
     """What a job raised: ``kind`` is the exception's class name, ``errno`` and ``path`` are set if it was
     an OSError.
     """
