@@ -10,7 +10,9 @@ class MinidError(Exception):
 
 
 class InvalidParameter(MinidError):
-    """The request itself is wrong: a malformed name, a field of the wrong type, options that exclude each other."""
+    """The request itself is wrong: a malformed name, a field of the wrong type, options that exclude each
+    other.
+    """
 
 
 class Unauthorized(MinidError):

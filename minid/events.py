@@ -1,6 +1,7 @@
 """Events: what happened to which thing, kept for a while and sent to whoever listens.
 
-``Engine API v1.44 GET /events``. Publishing never waits: a listener that falls ``BACKLOG`` events behind is cut off.
+``Engine API v1.44 GET /events``. Publishing never waits: a listener that falls ``BACKLOG`` events behind is
+cut off.
 """
 
 import asyncio
@@ -15,7 +16,9 @@ HISTORY = 1024
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``type`` container|image|volume|network|daemon; ``actor_id`` the thing's id or name; ``time_ns`` since the epoch."""
+    """``type`` container|image|volume|network|daemon; ``actor_id`` the thing's id or name; ``time_ns``
+    since the epoch.
+    """
 
     type: str
     action: str
@@ -53,7 +56,9 @@ class EventBus:
         self._history: deque[Event] = deque(maxlen=HISTORY)
         self._subscriptions: set[Subscription] = set()
 
-    def publish(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str] | None = None) -> None:
+    def publish(
+        self, type: str, action: str, actor_id: str, attributes: Mapping[str, str] | None = None
+    ) -> None:
         event = Event(type, action, actor_id, dict(attributes or {}))
         self._history.append(event)
         for subscription in tuple(self._subscriptions):

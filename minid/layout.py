@@ -1,14 +1,15 @@
 """Where things are on disk: the two roots and every path below them.
 
-    <data_root>/                          0710 root
-      minid.db                            SQLite (WAL)
-      blobs/sha256/<hex>                  exactly as the registry sent them
-      blobs/partial/<hex>                 unfinished downloads, resumed by Range
-      snapshots/<diff-id hex>/            an unpacked layer, owned by the snapshot driver
-      containers/<id>/                    bundle/config.json, rootfs pieces, logs, exit.json, hosts, hostname, resolv.conf
-      volumes/<name>/_data
-    <exec_root>/                          0711 root
-      minid.sock  minid.pid  shims/<id>.sock
+<data_root>/                          0710 root
+  minid.db                            SQLite (WAL)
+  blobs/sha256/<hex>                  exactly as the registry sent them
+  blobs/partial/<hex>                 unfinished downloads, resumed by Range
+  snapshots/<diff-id hex>/            an unpacked layer, owned by the snapshot driver
+  containers/<id>/                    bundle/config.json, rootfs pieces, logs, exit.json, hosts, hostname,
+  resolv.conf
+  volumes/<name>/_data
+<exec_root>/                          0711 root
+  minid.sock  minid.pid  shims/<id>.sock
 """
 
 from dataclasses import dataclass

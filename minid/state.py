@@ -1,6 +1,7 @@
 """The database: one SQLite file in WAL mode; a row in it is what makes a thing exist.
 
-Each service owns its tables and brings its own ``SCHEMA``: a tuple of SQL scripts, one a version, applied in order
+Each service owns its tables and brings its own ``SCHEMA``: a tuple of SQL scripts, one a version, applied
+in order
 and only once. All calls are made from the event loop's thread; they take microseconds.
 """
 
@@ -27,7 +28,9 @@ class Database:
         )
 
     def migrate(self, component: str, steps: Sequence[str]) -> None:
-        """Bring ``component``'s tables to version ``len(steps)``. A newer version on disk raises ``Failed``."""
+        """Bring ``component``'s tables to version ``len(steps)``. A newer version on disk raises
+        ``Failed``.
+        """
         row = self.connection.execute(
             "SELECT version FROM schema_version WHERE component = ?", (component,)
         ).fetchone()
