@@ -22,12 +22,16 @@ class Groups:
         self._tree = tree
         self._groups: dict[str, Cgroup] = {}
 
-    def create(self, container_id: str, resources: Mapping[str, Any]) -> Cgroup:
-        """Make and limit the container's cgroup; a left-over of a crashed run is removed first."""
-        stale = self._tree.find(container_id)
+    def create(self, container_id: str, resources: Mapping[str, Any], parent: str = "") -> Cgroup:
+        """Make and limit the container's cgroup; a left-over of a crashed run is removed first.
+
+        ``parent``: the container's own ``--cgroup-parent``, "" for the daemon's.
+        """
+        tree = Tree.open(parent) if parent else self._tree
+        stale = tree.find(container_id)
         if stale is not None:
             stale.try_remove()
-        group = self._groups[container_id] = self._tree.create(container_id, resources)
+        group = self._groups[container_id] = tree.create(container_id, resources)
         return group
 
     def restore(self, container_id: str, directory: Path) -> None:

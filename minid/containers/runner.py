@@ -74,7 +74,9 @@ class Runner:
         rootfs = self._snapshots.rootfs(container_id, container.diff_ids)
         self._ended[container_id].clear()
         try:
-            group = self._groups.create(container_id, self._bundles.resources(container))
+            group = self._groups.create(
+                container_id, self._bundles.resources(container), container.host_config.cgroup_parent
+            )
             options = self._bundles.options(container, rootfs, group)
             spec = self._bundles.spec(container)
             self._tasks.write_bundle(container_id, spec, options)
@@ -180,6 +182,13 @@ class Runner:
         else:
             event.set()
         return event
+
+    async def remove_leftovers(self) -> None:
+        """Directories of containers that never came to exist, or were being removed when the power went."""
+        for directory in tuple(self._layout.containers.iterdir()):
+            if self._store.find(directory.name) is None:
+                await self._snapshots.remove_rootfs(directory.name)
+                await asyncio.to_thread(self._tasks.remove_files, directory.name)
 
     async def reconcile(self, container: Container) -> None:
         """Bring a record that an earlier daemon left in line with what really runs."""

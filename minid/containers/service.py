@@ -353,13 +353,15 @@ class Containers:
     ) -> None:
         """Unpack a tar stream into the directory ``path``."""
         container = self.get(ref)
-        await self._contents.put(
-            container,
-            path,
-            stream,
-            no_overwrite_dir_non_dir=no_overwrite_dir_non_dir,
-            copy_uidgid=copy_uidgid,
-        )
+        # what is unpacked into a stopped container goes through an overlay that no start may use meanwhile
+        async with self._runner.locks[container.id]:
+            await self._contents.put(
+                self.get(container.id),
+                path,
+                stream,
+                no_overwrite_dir_non_dir=no_overwrite_dir_non_dir,
+                copy_uidgid=copy_uidgid,
+            )
         self._news.publish(container, "extract-to-dir")
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
@@ -373,6 +375,7 @@ class Containers:
 
     async def reconcile(self) -> None:
         """Find again what ran when the last daemon ended; deal with what has ended since."""
+        await self._runner.remove_leftovers()
         await asyncio.gather(*(self._runner.reconcile(container) for container in tuple(self._store.all())))
 
     async def close(self) -> None:
