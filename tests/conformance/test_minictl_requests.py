@@ -52,6 +52,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             url = urllib.parse.urlsplit(self.path)
             query = urllib.parse.parse_qs(url.query)
             asked = json.loads(body) if body else None
+            if isinstance(asked, dict):  # docker keeps these in Go maps: they come in any order
+                for part, key in ((asked, "Env"), (asked.get("HostConfig", {}), "Binds")):
+                    if part.get(key):
+                        part[key].sort()
             self.server.requests.append((self.command, url.path, query, asked))
         text = b"OK" if ping else b'{"message":"only noted"}'
         self.send_response(200 if ping else 500)
