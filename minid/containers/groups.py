@@ -21,13 +21,16 @@ class Groups:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._groups: dict[str, Cgroup] = {}
+        self._trees: dict[str, Tree] = {}  # of containers with a parent of their own
 
     def create(self, container_id: str, resources: Mapping[str, Any], parent: str = "") -> Cgroup:
         """Make and limit the container's cgroup; a left-over of a crashed run is removed first.
 
         ``parent``: the container's own ``--cgroup-parent``, "" for the daemon's.
         """
-        tree = Tree.open(parent) if parent else self._tree
+        tree = self._tree
+        if parent:
+            tree = self._trees[container_id] = Tree.open(parent)
         stale = tree.find(container_id)
         if stale is not None:
             stale.try_remove()
@@ -54,6 +57,9 @@ class Groups:
         if group is not None and not group.try_remove():
             group.kill()
             await asyncio.to_thread(group.remove)
+        own_tree = self._trees.pop(container_id, None)
+        if own_tree is not None:
+            own_tree.prune()
 
     async def freeze(self, container_id: str) -> None:
         await asyncio.to_thread(self.get(container_id).freeze)

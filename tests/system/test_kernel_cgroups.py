@@ -206,6 +206,22 @@ def test_update_of_a_running_container_adds_controllers(tree: Tree) -> None:
     assert tree.list() == []
 
 
+def test_update_of_a_container_that_was_frozen_once(tree: Tree) -> None:
+    """On v1 the freezer is made by the first freeze, and is in use from then on."""
+    _needs(tree, "CPUSet")
+    group = tree.create("one", {})
+    with Child(group.join) as child:
+        group.freeze()
+        group.thaw()
+        group.update({"cpu": {"cpus": "0"}})
+        assert os.sched_getaffinity(child.pid) == {0}
+        group.freeze()
+        assert group.frozen()
+        group.thaw()
+    group.remove()
+    assert tree.list() == []
+
+
 def _open(path: str, flags: int) -> str:
     try:
         os.close(os.open(path, flags))

@@ -113,7 +113,9 @@ class CgroupV1(Cgroup):
         ]
         if not missing:
             return self.apply(resources)
-        added = make(self._parents, os.path.basename(self.joined[0]), missing)
+        # make() clears a freezer that a crash left behind; this one is in use
+        others = {each: parent for each, parent in self._parents.items() if each != _FREEZER}
+        added = make(others, os.path.basename(self.joined[0]), missing)
         self.paths |= added
         warnings = self.apply(resources)
         for directory in dict.fromkeys(path for each, path in added.items() if each != _FREEZER):
