@@ -1,0 +1,1 @@
+"""nftables over netlink: messages as pure values, transactions at the edge (``nfnetlink``, ``nf_tables.h``)."""

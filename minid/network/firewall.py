@@ -1,0 +1,230 @@
+"""The firewall: one nftables table of ours, kept as networks and published ports need it.
+
+What it says is in ``ruleset``. Nothing else on the machine is touched. When somebody has flushed our table
+(``nft flush ruleset``), the next change notices and builds it again; so does ``ensure``.
+
+Calls block for the time of one or two netlink round trips (a tenth of a millisecond) and must come from one
+thread at a time; the network namespace is that of the thread that makes the first call.
+"""
+
+import errno
+from collections.abc import Iterable, Sequence
+
+from minid.errors import Conflict, Failed, Unsupported
+from minid.kernel.nftables import objects
+from minid.kernel.nftables.transaction import Changed, Connection
+from minid.network import ruleset
+from minid.network.ruleset import NetworkRules, PublishedPort
+
+__all__ = ["Firewall", "NetworkRules", "PublishedPort"]
+
+Key = tuple[str, bytes, bool]  # name of the set, key, whether an interval's end
+_ATTEMPTS = 16
+
+
+class Firewall:
+    """Our table as it should be, and the means to make it so. Raises Failed with the kernel's word."""
+
+    def __init__(self, table: str = "minid", *, host_policy: bool = False) -> None:
+        self.table = table
+        self._host_policy = host_policy
+        self._networks: dict[str, NetworkRules] = {}
+        self._ports: dict[PublishedPort, ruleset.Elements] = {}
+        self._connection: Connection | None = None
+        self._generation: int | None = None  # of the ruleset when our table was last seen to be whole
+        self._applied: set[Key] = set()  # what is in the sets then
+        self._handles: list[int] = []  # of the rules then
+
+    @property
+    def networks(self) -> Sequence[NetworkRules]:
+        return tuple(self._networks.values())
+
+    @property
+    def ports(self) -> Sequence[PublishedPort]:
+        return tuple(self._ports)
+
+    def ensure(
+        self, networks: Iterable[NetworkRules] | None = None, ports: Iterable[PublishedPort] | None = None
+    ) -> None:
+        """Build the whole table in one transaction, for these networks and ports (``None``: those it knows).
+
+        Packets never see it half done; connections go on.
+        """
+        if networks is not None:
+            self._networks = {rules.name: rules for rules in networks}
+        if ports is not None:
+            self._ports = {port: ruleset.port_elements(port) for port in ports}
+        self._rebuild()
+
+    def add_network(self, rules: NetworkRules) -> None:
+        """Idempotent; in place of what was said of the same bridge before."""
+        before = self._networks.get(rules.name)
+        new = ruleset.network_elements(rules)
+        if before == rules:
+            self._change([], [])
+            return
+        self._networks[rules.name] = rules
+        try:
+            self._change([] if before is None else ruleset.network_elements(before), new)
+        except Failed:
+            del self._networks[rules.name]
+            raise
+
+    def remove_network(self, name: str) -> None:
+        """Idempotent."""
+        rules = self._networks.pop(name, None)
+        if rules is not None:
+            self._change(ruleset.network_elements(rules), [])
+
+    def publish(self, *ports: PublishedPort) -> None:
+        """Lead these host ports to their containers, all or none. Raises Conflict if one is taken."""
+        elements = {port: ruleset.port_elements(port) for port in ports if port not in self._ports}
+        keys: set[Key] = set()
+        for port, some in elements.items():
+            for key in _keys(some):
+                if key in keys or key in self._applied:
+                    raise Conflict(
+                        f"Bind for {port.host_ip or '0.0.0.0'}:{port.host_port} failed: port is already allocated"
+                    )
+                keys.add(key)
+        self._ports |= elements
+        try:
+            self._change([], [one for some in elements.values() for one in some])
+        except Failed:
+            for port in elements:
+                del self._ports[port]
+            raise
+
+    def unpublish(self, *ports: PublishedPort) -> None:
+        """Idempotent."""
+        gone = [one for port in ports for one in self._ports.pop(port, [])]
+        if gone:
+            self._change(gone, [])
+
+    def present(self) -> bool:
+        """Whether our table is in the kernel as we made it; False when somebody flushed or changed it.
+
+        One round trip while nobody has changed any rule on the machine.
+        """
+        if self._generation is None:
+            return False
+        try:
+            generation = self._kernel().generation()
+            if generation != self._generation:
+                if not self._is_whole():
+                    return False
+                self._generation = generation
+        except OSError as error:
+            raise _failed(error) from error
+        return True
+
+    def remove(self) -> None:
+        """Take our table away; nothing of ours is left. Idempotent."""
+        requests = [objects.new_table(self.table), objects.delete_table(self.table)]
+        try:
+            self._kernel().commit(requests)
+        except OSError as error:
+            raise _failed(error) from error
+        finally:
+            self._networks.clear()
+            self._ports.clear()
+            self._generation = None
+            self.close()
+
+    def close(self) -> None:
+        """Close the netlink socket; the table stays."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _kernel(self) -> Connection:
+        if self._connection is None:
+            try:
+                self._connection = Connection()
+            except OSError as error:
+                if error.errno == errno.EPROTONOSUPPORT:
+                    raise Unsupported("this kernel has no nftables (CONFIG_NF_TABLES)") from error
+                raise
+        return self._connection
+
+    def _change(self, deleted: ruleset.Elements, added: ruleset.Elements) -> None:
+        """Commit the change if the table is whole, else build the table as it should be now."""
+        requests = ruleset.delete(self.table, deleted) + ruleset.add(self.table, added)
+        if not requests:
+            if not self.present():
+                self._rebuild()
+            return
+        while self._generation is not None:
+            try:
+                self._kernel().commit(requests, self._generation)
+            except Changed:
+                if not self.present():
+                    break
+            except OSError:
+                break
+            else:
+                self._generation = _next(self._generation)
+                self._applied = (self._applied - _keys(deleted)) | _keys(added)
+                return
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        elements = [one for rules in self._networks.values() for one in ruleset.network_elements(rules)]
+        elements += [one for some in self._ports.values() for one in some]
+        requests = ruleset.base(self.table, host_policy=self._host_policy)
+        requests += ruleset.add(self.table, elements)
+        kernel = self._kernel()
+        self._generation = None
+        try:
+            for _ in range(_ATTEMPTS):
+                generation = kernel.generation()
+                try:
+                    kernel.commit(requests, generation)
+                except Changed:
+                    continue
+                self._handles = self._read_handles()
+                if kernel.generation() == _next(generation):
+                    self._generation = _next(generation)
+                    self._applied = _keys(elements)
+                    return
+        except OSError as error:
+            raise _failed(error) from error
+        raise Failed("the firewall's rules are changed by others all the time; see who runs `nft monitor`")
+
+    def _read_handles(self) -> list[int]:
+        """The kernel's numbers of our rules: others, if somebody else has made them anew."""
+        answers = self._kernel().ask(objects.list_rules(self.table))
+        return [objects.rule_handle(answer) for answer in answers]
+
+    def _is_whole(self) -> bool:
+        """Compare all rules and elements in the kernel with what we have put there."""
+        try:
+            if self._read_handles() != self._handles:
+                return False
+            found: set[Key] = set()
+            for described in ruleset.SETS:
+                for answer in self._kernel().ask(objects.list_elements(self.table, described.name)):
+                    found.update((described.name, *key) for key in objects.element_keys(answer))
+        except FileNotFoundError:
+            return False
+        return found == self._applied
+
+
+def _keys(elements: ruleset.Elements) -> set[Key]:
+    found = set()
+    for name, element in elements:
+        found.add((name, element.key, False))
+        if element.end:
+            found.add((name, element.end, True))
+    return found
+
+
+def _next(generation: int) -> int:
+    """The kernel counts in 32 bits and leaves out 0."""
+    return (generation + 1) & 0xFFFFFFFF or 1
+
+
+def _failed(error: OSError) -> Failed:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return Failed(f"minid may not change the firewall (CAP_NET_ADMIN): {error.strerror}")
+    return Failed(f"firewall: {error.strerror}")
