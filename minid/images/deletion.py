@@ -82,9 +82,12 @@ class Deletion:
                 return
             await self._remove(parent, records, prune=True)
 
-    def _unname(self, reference: Reference, image_id: str, records: list[Deleted]) -> None:
+    def _unname(
+        self, reference: Reference, image_id: str, records: list[Deleted], *, quiet: bool = False
+    ) -> None:
         if self._catalog.unname(reference):
-            self._events.publish("image", "untag", image_id, {"name": image_id})
+            if not quiet:
+                self._events.publish("image", "untag", image_id, {"name": image_id})
             records.append(Deleted(untagged=reference.familiar))
 
     def _unname_digests_without_tag(self, removed: Reference, image_id: str, records: list[Deleted]) -> None:
@@ -92,7 +95,7 @@ class Deletion:
         same = [name for name in self._catalog.names(image_id) if name.name == removed.name]
         if all(name.digest for name in same):
             for name in same:
-                self._unname(name, image_id, records)
+                self._unname(name, image_id, records, quiet=True)
 
     def _name_meant(self, text: str) -> Reference:
         reference = parse(text).with_default_tag()
