@@ -35,7 +35,7 @@ class Registry:
     def __init__(self, root: Path, *, extra: dict[str, Any] | None = None) -> None:
         self.root = root
         self.log = root / "log"
-        self._extra = extra or {}
+        self.extra = extra or {}
         root.mkdir(parents=True, exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
@@ -55,7 +55,7 @@ class Registry:
                 "delete": {"enabled": True},
             },
             "http": {"addr": self.address},
-            **self._extra,
+            **self.extra,
         }
         path = self.root / "config.yml"
         path.write_text(json.dumps(config))  # JSON is YAML
