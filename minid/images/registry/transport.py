@@ -36,6 +36,10 @@ class Transient(Unavailable):
         self.refused = refused
 
 
+class TlsFailed(Failed):
+    """No trusted TLS connection came about."""
+
+
 class Transport:
     """The daemon's connections to registries. ``close`` it. May be made outside of the event loop."""
 
@@ -73,7 +77,7 @@ class Transport:
                 response = await self.send(
                     method, URL(f"{scheme}://{host}{target}"), headers=headers, authorization=authorization
                 )
-            except (Transient, Failed) as error:
+            except (Transient, TlsFailed) as error:
                 failures.append(error)
                 continue
             self._schemes[host] = scheme
@@ -171,17 +175,17 @@ def translate(error: Exception, host: str, scheme: str = "https") -> MinidError:
     certificate = getattr(error, "certificate_error", cause)
     if isinstance(certificate, ssl.SSLCertVerificationError | ssl.CertificateError):
         reason = getattr(certificate, "verify_message", "") or str(certificate)
-        return Failed(
+        return TlsFailed(
             f"registry {host}: its certificate is not trusted ({reason}): put the CA that signed it in "
             f"/etc/minid/certs.d/{host}/ca.crt"
         )
     if isinstance(cause, ssl.SSLError):
         if cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
-            return Failed(
+            return TlsFailed(
                 f"registry {host}: server gave HTTP response to HTTPS client: let it serve HTTPS, or start "
                 f"minid with --insecure-registry {host} if you trust the network"
             )
-        return Failed(f"registry {host}: the TLS handshake failed: {cause.reason or cause}")
+        return TlsFailed(f"registry {host}: the TLS handshake failed: {cause.reason or cause}")
     if isinstance(cause, socket.gaierror):
         message = f"registry {host}: the host name cannot be resolved ({cause.strerror})"
         return Transient(message) if cause.errno == socket.EAI_AGAIN else Unavailable(message)
