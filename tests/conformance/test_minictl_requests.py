@@ -28,8 +28,6 @@ Asked = tuple[str, str, dict[str, list[str]], Any]
 class Recorder(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """Speaks API 1.44, answers 500 to everything but pings, remembers what was asked."""
 
-    daemon_threads = True
-
     def __init__(self, path: str) -> None:
         self.requests: list[Asked] = []
         super().__init__(path, Handler)
