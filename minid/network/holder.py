@@ -1,0 +1,116 @@
+"""The daemon's side of the port holder (``proxy.py``): started when the first port is published, found again
+by the next daemon.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minid.errors import Failed
+from minid.network.ports import Reservation
+from minid.network.ruleset import PublishedPort
+from minid.shim import messages
+from minid.shim.client import Forkserver, JobError, ShimConnection
+
+PRELOAD = "minid.network.proxy"  # what the forkserver must have imported
+
+
+class PortHolder:
+    """Sockets of published ports in a process of their own. ``serve``: false keeps ports without proxying."""
+
+    def __init__(self, forkserver: Forkserver, socket_path: Path, *, serve: bool = True) -> None:
+        self._forkserver = forkserver
+        self._path = socket_path
+        self._serve = serve
+        self._connection: ShimConnection | None = None
+        self._lock = asyncio.Lock()  # of starting it
+
+    async def hold(
+        self, reservation: Reservation, published: PublishedPort, record: Mapping[str, Any]
+    ) -> None:
+        """Give the sockets away; ours are closed. ``record`` is what ``list`` will say to the next daemon.
+
+        Raises Failed.
+        """
+        targets = [
+            [ip, published.container_port] for ip in (published.container_ip4, published.container_ip6) if ip
+        ]
+        fds = [one.fileno() for one in reservation.sockets]
+        fields = {
+            "id": key_of(reservation),
+            "protocol": reservation.protocol,
+            "targets": targets if self._serve else [],
+            "record": dict(record),
+        }
+        await self._request("hold", fds, **fields)
+        reservation.close()
+
+    async def release(self, reservation: Reservation) -> None:
+        """Close the sockets there; idempotent, also when there is no port holder."""
+        reservation.close()
+        if await self._connect() is not None:
+            try:
+                await self._request("release", id=key_of(reservation))
+            except Failed:
+                return  # it has ended, and its sockets with it
+
+    async def list(self) -> dict[str, dict[str, Any]]:
+        """What a port holder of an earlier daemon keeps: the records given to ``hold``, by ``key_of``."""
+        if await self._connect() is None:
+            return {}
+        ports: dict[str, dict[str, Any]] = {}
+        while True:
+            page = (await self._request("list", after=max(ports, default="")))["ports"]
+            if not page:
+                return ports
+            ports |= page
+
+    def close(self) -> None:
+        """Let go of it; it lives on while it holds ports."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def _connect(self) -> ShimConnection | None:
+        """The connection to a port holder that runs; ``None`` if there is none."""
+        if self._connection is None or self._connection.closed:
+            try:
+                self._connection = ShimConnection.connect(self._path)
+            except OSError:
+                return None
+        return self._connection
+
+    async def _start(self) -> ShimConnection:
+        async with self._lock:
+            connection = await self._connect()
+            if connection is not None:
+                return connection
+            request = {"op": "job", "target": f"{PRELOAD}:start", "request": {"socket": str(self._path)}}
+            with self._forkserver.request(request) as sock:
+                sock.setblocking(False)
+                data = await asyncio.get_running_loop().sock_recv(sock, messages.LIMIT_BYTES)
+            answer = json.loads(data) if data else {"error": "it ended without an answer"}
+            if "error" in answer:
+                raise Failed(f"the holder of published ports could not be started: {answer['error']}")
+            connection = await self._connect()
+            if connection is None:
+                raise Failed("the holder of published ports ended at once; see the kernel's log")
+            return connection
+
+    async def _request(self, op: str, fds: list[int] | None = None, **fields: Any) -> messages.Message:
+        for attempt in range(2):
+            connection = await self._start()
+            try:
+                return await connection.request(op, fds or [], **fields)
+            except ConnectionError as error:
+                if attempt:
+                    raise Failed("the holder of published ports has ended") from error
+            except JobError as error:
+                raise Failed(f"published ports: {error}") from error
+        raise AssertionError
+
+
+def key_of(reservation: Reservation) -> str:
+    return f"{reservation.protocol} {reservation.host_ip} {reservation.host_port}"
