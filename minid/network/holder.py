@@ -4,7 +4,7 @@ by the next daemon.
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class PortHolder:
     async def hold(
         self, reservation: Reservation, published: PublishedPort, record: Mapping[str, Any]
     ) -> None:
-        """Give the sockets away; ours are closed. ``record`` is what ``list`` will say to the next daemon.
+        """Give the sockets away; ours are closed. ``record`` is what ``ports`` will say to the next daemon.
 
         Raises Failed.
         """
@@ -56,7 +56,7 @@ class PortHolder:
             except Failed:
                 return  # it has ended, and its sockets with it
 
-    async def list(self) -> dict[str, dict[str, Any]]:
+    async def ports(self) -> dict[str, dict[str, Any]]:
         """What a port holder of an earlier daemon keeps: the records given to ``hold``, by ``key_of``."""
         if await self._connect() is None:
             return {}
@@ -99,11 +99,11 @@ class PortHolder:
                 raise Failed("the holder of published ports ended at once; see the kernel's log")
             return connection
 
-    async def _request(self, op: str, fds: list[int] | None = None, **fields: Any) -> messages.Message:
+    async def _request(self, op: str, fds: Sequence[int] = (), **fields: Any) -> messages.Message:
         for attempt in range(2):
             connection = await self._start()
             try:
-                return await connection.request(op, fds or [], **fields)
+                return await connection.request(op, fds, **fields)
             except ConnectionError as error:
                 if attempt:
                     raise Failed("the holder of published ports has ended") from error

@@ -9,6 +9,8 @@ import errno
 import socket
 import struct
 import time
+from functools import partial
+from typing import Any
 
 from minid.shim.loop import GONE, READ, WRITE, Loop
 
@@ -20,6 +22,7 @@ _RETRY_S = 0.5  # after running out of descriptors
 _IP_PKTINFO, _IPV6_PKTINFO = 8, 50
 
 Target = tuple[str, int]
+FlowKey = tuple[Any, bytes]  # the client's address, and packet information for the answers to it
 
 _buffer = memoryview(bytearray(CHUNK_BYTES))  # one thread, and never held across two turns
 
@@ -117,7 +120,7 @@ class Connection:
             side.watched = events
             number = side.socket.fileno()
             if events:
-                self._loop.watch(number, events, lambda got, s=side, o=other: self._on_events(s, o, got))
+                self._loop.watch(number, events, partial(self._on_events, side, other))
             else:
                 self._loop.forget(number)  # a hang-up would be reported over and over
 
@@ -186,7 +189,7 @@ class UdpListener:
         self._listener = listener
         self._target = target
         self._name = f"udp {listener.fileno()}"
-        self._flows: dict[tuple[object, bytes], _Flow] = {}
+        self._flows: dict[FlowKey, _Flow] = {}
         self._open = True
         if listener.family == socket.AF_INET6:
             self._info = (socket.IPPROTO_IPV6, _IPV6_PKTINFO)
@@ -204,7 +207,7 @@ class UdpListener:
         for key in tuple(self._flows):
             self._forget(key)
 
-    def _forget(self, key: tuple[object, bytes]) -> None:
+    def _forget(self, key: FlowKey) -> None:
         flow = self._flows.pop(key, None)
         if flow is not None:
             self._loop.forget(flow.upstream.fileno())
@@ -227,7 +230,7 @@ class UdpListener:
         except OSError:
             pass  # a datagram may be lost; that the container refused it is no reason to forget the client
 
-    def _new_flow(self, key: tuple[object, bytes]) -> _Flow:
+    def _new_flow(self, key: FlowKey) -> _Flow:
         assert self._target is not None
         family = socket.AF_INET6 if ":" in self._target[0] else socket.AF_INET
         upstream = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -242,7 +245,7 @@ class UdpListener:
         self._loop.watch(upstream.fileno(), READ, lambda events: self._on_container(key, flow))
         return flow
 
-    def _on_container(self, key: tuple[object, bytes], flow: _Flow) -> None:
+    def _on_container(self, key: FlowKey, flow: _Flow) -> None:
         client, asked = key
         try:
             data = flow.upstream.recv(DATAGRAM_BYTES)
