@@ -79,7 +79,7 @@ async def hijack(
     if not connection.hijackable(call.request):
         raise InvalidParameter("an attach or exec start cannot be pipelined behind another request's body")
     fd, initial = connection.take(upgrade_head(call, tty))
-    if output_at_once:
+    if output_at_once and not reads_to_the_byte(call.request.headers.get("User-Agent", "")):
         try:
             await head_is_read(fd)
         except asyncio.CancelledError:
@@ -97,6 +97,11 @@ async def hijack(
         os.close(spare)
         await connection.given_up()
     return Hijacked(status=101)
+
+
+def reads_to_the_byte(user_agent: str) -> bool:
+    """Whether the client is known not to lose what comes together with the head; see ``head_is_read``."""
+    return user_agent.startswith(("minictl", "Docker-Client/"))
 
 
 async def head_is_read(fd: int) -> None:

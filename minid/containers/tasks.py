@@ -9,7 +9,6 @@ program has ended).
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from minid.containers.model import Client
 from minid.images.rootfs import Rootfs
+from minid.kernel.files import remove_tree
 from minid.layout import Layout
 from minid.shim.client import Forkserver, ShimConnection
 from minid.shim.sandbox import COMMON_NAMESPACES
@@ -229,7 +229,7 @@ class Tasks:
     def remove_files(self, container_id: str) -> None:
         """The container's directory and socket, gone."""
         self._socket_path(container_id).unlink(missing_ok=True)
-        shutil.rmtree(self._layout.container(container_id), ignore_errors=True)
+        remove_tree(str(self._layout.container(container_id)))
 
     def _socket_path(self, container_id: str) -> Path:
         # sun_path holds 107 bytes; 32 digits are as unique as 64 among the containers of one machine
