@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Rootfs:
-    """``kind`` "overlay": ``lower`` directories, topmost first, below ``upper`` with ``work``; "bind": the tree ``source``."""
+    """``kind`` "overlay": ``lower`` directories, topmost first, below ``upper`` with ``work``; "bind": ``source``."""
 
     kind: str
     lower: tuple[str, ...] = ()
