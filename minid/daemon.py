@@ -21,6 +21,7 @@ from minid.containers.create import Creation
 from minid.containers.execs import Execs
 from minid.containers.filters import Lookups
 from minid.containers.groups import Groups
+from minid.containers.networking import Networking
 from minid.containers.news import News
 from minid.containers.runner import Runner
 from minid.containers.service import Containers
@@ -32,6 +33,7 @@ from minid.images.service import Images
 from minid.images.snapshots import Snapshots
 from minid.kernel.cgroups import Tree
 from minid.layout import Layout
+from minid.network.service import Networks
 from minid.shim.client import Forkserver, Jobs
 from minid.state import Database
 from minid.volumes.service import Volumes
@@ -84,9 +86,14 @@ class Daemon:
         tasks = self.tasks = Tasks(layout, self.forkserver)
         groups = Groups(tree)
         news = News(self.events)
-        bundles = Bundles(layout, facts, store.get, _seccomp_profile(config))
+        self._engine_id = hostinfo.ensure_engine_id(config.data_root)
+        self.networks = Networks(self.database, self.events, config, self._engine_id)
+        self.networking = Networking(layout, store, self.networks, config.host_gateway_ips)
+        bundles = Bundles(layout, facts, store.get, self.networking, _seccomp_profile(config))
         execs = Execs(store, tasks, bundles, news)
-        runner = Runner(layout, store, bundles, tasks, self.snapshots, self.volumes, groups, execs, news)
+        runner = Runner(
+            layout, store, bundles, tasks, self.snapshots, self.volumes, groups, execs, self.networking, news
+        )
         creation = Creation(
             layout,
             store,
@@ -94,13 +101,14 @@ class Daemon:
             self.snapshots,
             self.volumes,
             self.jobs,
+            self.networking,
             facts,
             lambda host_config: defaults.apply(host_config, self._config),
         )
         contents = Contents(self.snapshots, self.jobs)
         lookups = Lookups(
             images=self._images_named,
-            networks=lambda container: (container.host_config.network_mode,),
+            networks=self.networking.names_and_ids,
         )
         self.containers = Containers(
             store, creation, bundles, tasks, groups, execs, runner, contents, news, facts, lookups
@@ -110,7 +118,6 @@ class Daemon:
         self.images.held_layers = store.diff_ids
         self.volumes.users = self.containers.users_of_volume
         self._config = config
-        self._engine_id = hostinfo.ensure_engine_id(config.data_root)
 
     def _images_named(self, name: str) -> list[str]:
         image = self.images.find(name)
@@ -160,11 +167,14 @@ class Daemon:
         """Bring the disk and the records in line with what really runs."""
         await self.snapshots.start()
         await self.images.clean_up()
+        await self.networks.start()
         await self.containers.reconcile()
+        self.networking.retain_running()
         self.tasks.ensure_spare()
 
     async def close(self) -> None:
         await self.containers.close()
+        await self.networks.close()
         await self.images.close()
         await self.snapshots.close()
         self.jobs.close()

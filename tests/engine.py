@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -149,10 +150,19 @@ class Engine:
 class Minid(Engine):
     """minid from this work tree, run by the interpreter that runs the tests.
 
-    Its containers' cgroup is below its own, as it is by default, with a name that no other daemon has.
+    Its containers' cgroup is below its own, as it is by default, with a name that no other daemon has; so are
+    its bridge (``mt-…``) and that one's subnet.
     """
 
     kind = "minid"
+
+    def network_flags(self) -> list[str]:
+        """The default bridge, unless the test says something about it."""
+        if any(flag.startswith(("--bridge", "--bip", "--config-file")) for flag in self.extra):
+            return []
+        device = self.root.name[:15]
+        number = zlib.crc32(device.encode())
+        return ["--bridge", device, "--bip", f"10.{200 + number % 50}.{number // 50 % 256}.1/24"]
 
     def command(self) -> list[str]:
         return [
@@ -160,6 +170,7 @@ class Minid(Engine):
             *("--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
             *("-H", self.host, "--pidfile", str(self.pidfile)),
             *(() if "--cgroup-parent" in self.extra else ("--cgroup-parent", self.cgroup_parent)),
+            *self.network_flags(),
             *self.extra,
         ]
 

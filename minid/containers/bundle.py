@@ -12,6 +12,7 @@ from typing import Any
 from minid.containers import capabilities, devices, etcfiles, merge, resources, security, spec
 from minid.containers.host import Host
 from minid.containers.model import Container, ExecConfig
+from minid.containers.networking import Networking
 from minid.containers.tasks import TaskOptions
 from minid.errors import Conflict, InvalidParameter
 from minid.images.rootfs import Rootfs
@@ -24,11 +25,17 @@ class Bundles:
     """Makes bundles; ``running`` finds the container that ``container:ID`` modes name and its pid."""
 
     def __init__(
-        self, layout: Layout, host: Host, running: Callable[[str], Container], default_profile: str = ""
+        self,
+        layout: Layout,
+        host: Host,
+        running: Callable[[str], Container],
+        networking: Networking,
+        default_profile: str = "",
     ) -> None:
         self._layout = layout
         self._host = host
         self._running = running
+        self._networking = networking
         self._default_profile = default_profile
 
     def resources(self, container: Container) -> dict[str, Any]:
@@ -48,7 +55,12 @@ class Bundles:
             container,
             host=self._host,
             rootfs_path="rootfs",
-            etc_files=etcfiles.write(container, directory),
+            etc_files=etcfiles.write(
+                container,
+                directory,
+                self._networking.hosts_lines(container),
+                self._networking.host_gateways,
+            ),
             cgroup_path=f"/{container.id}",
             nodes=devices.gather(container.host_config),
             join=self._join(container),

@@ -15,6 +15,7 @@ from minid.containers import etcfiles, merge, mounts, names, security, spec, val
 from minid.containers.host import Host
 from minid.containers.model import Container, ContainerConfig, CreateRequest, HostConfig, MountPoint, State
 from minid.containers.mounts import PlannedMount
+from minid.containers.networking import Networking
 from minid.containers.store import Store
 from minid.errors import InvalidParameter, NotFound
 from minid.images.service import Image, Images
@@ -22,11 +23,6 @@ from minid.images.snapshots import Snapshots
 from minid.layout import Layout
 from minid.shim.client import Jobs
 from minid.volumes.service import Volumes
-
-NO_BRIDGE = (
-    "This version of minid has no bridge network yet: the container has only its loopback interface. "
-    "Use --network host for the host's network."
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +44,7 @@ class Creation:
         snapshots: Snapshots,
         volumes: Volumes,
         jobs: Jobs,
+        networking: Networking,
         host: Host,
         defaults: Callable[[HostConfig], HostConfig],
     ) -> None:
@@ -57,6 +54,7 @@ class Creation:
         self._snapshots = snapshots
         self._volumes = volumes
         self._jobs = jobs
+        self._networking = networking
         self._host = host
         self._defaults = defaults
         self._reserved: set[str] = set()
@@ -82,7 +80,7 @@ class Creation:
             platform="linux",
             config=config,
             host_config=host_config,
-            networking=request.networking,
+            networking=self._networking.settle(config, host_config, request.networking),
             state=State(),
             path=path,
             args=args,
@@ -153,14 +151,6 @@ class Creation:
         options = security.parse(host_config)
         if options.seccomp not in ("", "unconfined"):
             merge.seccomp_profile(options.seccomp)
-        if host_config.network_mode in ("default", "bridge"):
-            if host_config.port_bindings or host_config.publish_all_ports:
-                raise InvalidParameter("ports cannot be published: " + NO_BRIDGE)
-            warnings.append(NO_BRIDGE)
-        elif host_config.network_mode not in ("none", "host") and not host_config.network_mode.startswith(
-            "container:"
-        ):
-            raise NotFound(f"network {host_config.network_mode} not found")
         return config, spec.with_protected_paths(host_config), warnings
 
     def _volumes_from(self, host_config: HostConfig) -> list[tuple[Sequence[MountPoint], str]]:

@@ -1,7 +1,7 @@
 """The three files under /etc that a container gets from the daemon: hostname, hosts, resolv.conf."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from minid.containers.model import Container
@@ -15,18 +15,42 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
 
+PUBLIC_NAMESERVERS = ("8.8.8.8", "8.8.4.4")
 
-def hosts(container: Container, host_hosts: str) -> str:
+
+def hosts(
+    container: Container,
+    host_hosts: str,
+    own_lines: Sequence[str] = (),
+    host_gateways: Callable[[], Sequence[str]] = tuple,
+) -> str:
     """``/etc/hosts``: the host's own file with ``--network host``, else the usual one; ``--add-host`` lines
-    behind.
+    behind, then ``own_lines``. ``host_gateways`` says what ``host-gateway`` stands for, if it is asked for.
     """
-    extra = "".join(
-        f"{address}\t{name}\n"
-        for name, address in map(parse_extra_host, container.host_config.extra_hosts or ())
-    )
+    extra = ""
+    for name, address in map(parse_extra_host, container.host_config.extra_hosts or ()):
+        found = host_gateways() if address == "host-gateway" else (address,)
+        extra += "".join(f"{one}\t{name}\n" for one in found)
+    extra += "".join(f"{line}\n" for line in own_lines)
     if container.host_config.network_mode == "host":
         return host_hosts + extra
     return HOSTS + extra
+
+
+def replace_lines(path: Path, unwanted: Callable[[str], bool], wanted: Iterable[str]) -> None:
+    """Change a file that is bound into a running container, in place: the lines that are there no more go,
+    new ones come behind; what somebody else wrote stays.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except FileNotFoundError:
+        return
+    new = [line for line in lines if not unwanted(line)]
+    new += [line for line in wanted if line not in new]
+    if new != lines:
+        with path.open("r+", encoding="utf-8", errors="surrogateescape") as file:
+            file.write("".join(line + "\n" for line in new))
+            file.truncate()
 
 
 def parse_extra_host(text: str) -> tuple[str, str]:
@@ -64,20 +88,55 @@ def resolv_conf(container: Container, host_resolv_conf: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def reachable_nameservers(text: str) -> str:
+    """A host's resolv.conf for a container with a network namespace of its own: a resolver on the host's
+    loopback can't be reached from there. When none is left, public ones, as Docker has it.
+    """
+    lines = text.splitlines()
+    kept = [line for line in lines if not _is_local_nameserver(line)]
+    if not any(line.split()[:1] == ["nameserver"] for line in kept):
+        kept += [f"nameserver {address}" for address in PUBLIC_NAMESERVERS]
+    return "\n".join(kept) + "\n"
+
+
+def _is_local_nameserver(line: str) -> bool:
+    words = line.split()
+    if len(words) < 2 or words[0] != "nameserver":
+        return False
+    try:
+        return ipaddress.ip_address(words[1].partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_resolv_conf(container: Container) -> str:
+    text = _read("/etc/resolv.conf")
+    if container.host_config.network_mode == "host":
+        return text
+    if "nameserver 127.0.0.53" in text:  # systemd-resolved keeps the real ones elsewhere
+        text = _read("/run/systemd/resolve/resolv.conf") or text
+    return reachable_nameservers(text)
+
+
 def _line(word: str, values: Iterable[str] | None) -> list[str]:
     text = " ".join(value for value in values or () if value != ".")
     return [f"{word} {text}"] if text else []
 
 
-def write(container: Container, directory: Path) -> dict[str, str]:
+def write(
+    container: Container,
+    directory: Path,
+    own_lines: Sequence[str] = (),
+    host_gateways: Callable[[], Sequence[str]] = tuple,
+) -> dict[str, str]:
     """Write the files into ``directory``; destination in the container → source. Nothing for
     ``container:ID`` networks.
     """
     sources = {}
     contents = {
-        "hosts": hosts(container, _read("/etc/hosts")),
+        "hosts": hosts(container, _read("/etc/hosts"), own_lines, host_gateways),
         "hostname": container.config.hostname + "\n",
-        "resolv.conf": resolv_conf(container, _read("/etc/resolv.conf")),
+        "resolv.conf": resolv_conf(container, _host_resolv_conf(container)),
     }
     for name, content in contents.items():
         path = directory / name

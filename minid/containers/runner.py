@@ -18,6 +18,7 @@ from minid.containers.bundle import Bundles
 from minid.containers.execs import Execs
 from minid.containers.groups import Groups
 from minid.containers.model import Container, WaitResult
+from minid.containers.networking import Networking
 from minid.containers.news import News
 from minid.containers.restarts import Restarts
 from minid.containers.store import Store
@@ -49,6 +50,7 @@ class Runner:
         volumes: Volumes,
         groups: Groups,
         execs: Execs,
+        networking: Networking,
         news: News,
     ) -> None:
         self._layout = layout
@@ -59,6 +61,7 @@ class Runner:
         self._volumes = volumes
         self._groups = groups
         self._execs = execs
+        self._networking = networking
         self._news = news
         self._background: set[asyncio.Task[None]] = set()
         self._ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -77,12 +80,14 @@ class Runner:
             group = self._groups.create(
                 container_id, self._bundles.resources(container), container.host_config.cgroup_parent
             )
+            self._networking.reserve(container)
             options = self._bundles.options(container, rootfs, group)
             spec = self._bundles.spec(container)
             self._tasks.write_bundle(container_id, spec, options)
             task = self._tasks.spawn(container_id, spec)
             await self.attachments.hand_over_pending(task, container)
             await self._tasks.run(task)
+            await self._networking.plumb(container, task.pid, task.start_ticks)
             # The state says so before the program can do anything: a new daemon would find the shim from
             # here on.
             self._store.set_state(
@@ -107,6 +112,7 @@ class Runner:
     async def _undo_start(self, container: Container, error: Exception) -> MinidError:
         self.attachments.drop_pending(container.id)
         self._tasks.discard(container.id)
+        self._networking.release(container.id)
         await self._groups.remove(container.id)
         failure, exit_code = startfailure.of_container(container.name, error)
         status = lifecycle.after(container.state.status, "fail", ref=container.id)
@@ -157,9 +163,10 @@ class Runner:
         self._store.set_state(container.id, status="removing")
         self.attachments.drop_pending(container.id)
         self._execs.forget(container.id)
+        self._networking.release(container.id)
         await self._groups.remove(container.id)
         await self._snapshots.remove_rootfs(container.id)
-        await asyncio.to_thread(self._tasks.remove_files, container.id)
+        self._tasks.remove_files(container.id)
         self._store.remove(container.id)
         if volumes:
             await self._remove_anonymous_volumes(container)
@@ -188,7 +195,7 @@ class Runner:
         for directory in tuple(self._layout.containers.iterdir()):
             if self._store.find(directory.name) is None:
                 await self._snapshots.remove_rootfs(directory.name)
-                await asyncio.to_thread(self._tasks.remove_files, directory.name)
+                self._tasks.remove_files(directory.name)
 
     async def reconcile(self, container: Container) -> None:
         """Bring a record that an earlier daemon left in line with what really runs."""
@@ -244,6 +251,7 @@ class Runner:
         """Clean up, then tell: whoever hears of the exit finds nothing left of the run."""
         state = container.state
         ran_ns = state.finished_at_ns - state.started_at_ns
+        self._networking.release(container.id)
         await self._groups.remove(container.id)
         if state.oom_killed:
             self._news.publish(container, "oom")

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 
+from minid.network.model import Network
+
 DRIVERS: Mapping[str, str] = {"none": "null", "host": "host"}  # by name
 
 
@@ -18,3 +20,11 @@ def network_of(mode: str) -> str:
     if mode.startswith("container:"):
         return ""
     return "bridge" if mode in ("", "default") else mode
+
+
+def networks(engine_id: str) -> tuple[Network, ...]:
+    """The records of them all."""
+    return tuple(
+        Network(id=identifier, name=name, driver=DRIVERS[name], created_ns=0)
+        for name, identifier in network_ids(engine_id).items()
+    )
