@@ -144,6 +144,10 @@ def test_logs_are_readable_while_the_daemon_is_down(running: Running) -> None:
     running.docker.ok(
         "run", "-d", "--name", "talks", "--network", "none", running.image, "sh", "-c", "echo one; sleep 300"
     )
+    with running.wire.stream(
+        "GET", "/containers/talks/logs", query={"follow": "1", "stdout": "1"}, upgrade=False
+    ) as log:
+        log.read_until(b"one")
     path = Path(running.wire.get("/containers/talks/json")["LogPath"])
     running.engine.kill()
     assert json.loads(path.read_text().splitlines()[0])["log"] == "one\n"
