@@ -27,6 +27,7 @@ from minid.images.registry.transport import Transport
 from minid.images.retention import Retention
 from minid.images.threads import BlockingPool
 from minid.images.transfer import BLOB_RETRY_DELAYS_S, Transfers
+from minid.kernel import memory
 from minid.layout import Layout
 from minid.state import Database
 
@@ -240,7 +241,10 @@ class Images:
         platform: Platform | None,
         progress: Callable[[Progress], None],
     ) -> Image:
-        image = self._catalog.get(await self._puller.pull(reference, repository, platform, progress))
+        try:
+            image = self._catalog.get(await self._puller.pull(reference, repository, platform, progress))
+        finally:
+            await asyncio.to_thread(memory.trim)  # the buffers of a large pull: 10 MB and more
         self._events.publish("image", "pull", reference.familiar, {"name": reference.familiar_name})
         return image
 
