@@ -2,7 +2,7 @@
 
     <blobs>/<algorithm>/<hex>     whole and verified, never changed again
     <blobs>/partial/<hex>         a download under way or interrupted; the next pull goes on where it ends
-    <blobs>/partial/<hex>.aside   a small blob on its way to its place
+    <blobs>/partial/*.aside       a small blob on its way to its place, or one on its way out
 
 A blob appears whole: written aside, then renamed; ``durability`` sees to it that the disk has it, and what happens when
 the power fails before. Everything here blocks; callers on the event loop use threads for what is large.
@@ -11,6 +11,7 @@ the power fails before. Everything here blocks; callers on the event loop use th
 import contextlib
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,7 +80,7 @@ class ContentStore:
             raise DigestMismatch(f"content does not have the digest {digest}, but {actual}")
         if self.has(actual):
             return actual
-        aside = self._partial / f"{actual.partition(':')[2]}.aside"
+        aside = self._partial / f"{secrets.token_hex(8)}.aside"
         try:
             fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
@@ -98,13 +99,17 @@ class ContentStore:
 
     def remove(self, digest: str) -> int:
         """Remove a blob and what there is of it unfinished. Idempotent; returns the bytes freed."""
-        freed = 0
+        return sum(unlink(path) for path in self.retire(digest))
+
+    def retire(self, digest: str) -> list[Path]:
+        """Take a blob, and what there is of it unfinished, out of the store at once; ``unlink`` what is returned."""
+        retired: list[Path] = []
         for path in (self.path(digest), self._partial / parse_digest(digest)[1]):
+            aside = self._partial / f"{secrets.token_hex(8)}.aside"
             with contextlib.suppress(FileNotFoundError):
-                size = path.stat().st_size
-                path.unlink()
-                freed += size
-        return freed
+                path.rename(aside)
+                retired.append(aside)
+        return retired
 
     def digests(self) -> Iterator[str]:
         """All blobs that are there."""
@@ -215,6 +220,13 @@ class Partial:
             os.close(self._fd)
             self._fd = -1
             self._path.unlink(missing_ok=True)
+
+
+def unlink(path: Path) -> int:
+    """Remove what ``retire`` returned, and return its size. May take a while: a large file's blocks are freed."""
+    size_bytes = path.stat().st_size
+    path.unlink()
+    return size_bytes
 
 
 def _write_all(fd: int, data: bytes) -> None:

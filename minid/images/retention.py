@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 
 from minid.images.catalog import Catalog
-from minid.images.content import ContentStore
+from minid.images.content import ContentStore, unlink
 from minid.images.layerstore import LayerStore
+
+log = logging.getLogger(__name__)
 
 
 class KeyedLocks:
@@ -62,14 +65,19 @@ class Retention:
         freed = 0
         for digest in digests:
             if digest not in self._holds and not self._catalog.blob_is_used(digest):
-                freed += self._content.remove(digest)
+                for path in self._content.retire(digest):
+                    freed += await asyncio.to_thread(unlink, path)
         removed: list[str] = []
         for diff_id in diff_ids:
             async with self.layer_locks.hold(diff_id):
                 if self._is_needed(diff_id):
                     continue
+                try:
+                    await self._snapshots.remove(diff_id)
+                except Exception as error:  # a job's, the system's: whatever it was, the rest goes on
+                    log.warning("layer %s could not be removed, it will be tried again: %s", diff_id, error)
+                    continue
                 freed += self._catalog.layer_sizes([diff_id]).get(diff_id, 0)
-                await self._snapshots.remove(diff_id)
                 self._catalog.remove_layer(diff_id)
                 removed.append(diff_id)
         return removed, freed

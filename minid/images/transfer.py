@@ -23,7 +23,7 @@ from minid.images.digest import short
 from minid.images.layerstore import LayerStore, UnpackedLayer
 from minid.images.manifest import Descriptor
 from minid.images.registry.client import Repository
-from minid.images.registry.transport import Transient, backoff
+from minid.images.registry.transport import Transient, backoff_s
 from minid.images.retention import KeyedLocks, Retention
 from minid.images.threads import BlockingPool, settle
 
@@ -269,8 +269,9 @@ class Transfers:
                     if isinstance(error, ShortBlob):
                         raise DigestMismatch(str(error)) from error
                     raise
-                report("Retrying", None, None)
-                await backoff(failures - 1, error, self._retry_delays_s)
+                delay_s = backoff_s(failures - 1, error, self._retry_delays_s)
+                report(f"Retrying in {delay_s:.0f} second{'' if delay_s == 1 else 's'}", None, None)
+                await asyncio.sleep(delay_s)
 
     async def _download_some(
         self,

@@ -35,7 +35,10 @@ class Auth:
 
 
 class Authorizer:
-    """The ``Authorization`` header for one repository; renewed, once at a time, when it is refused."""
+    """The ``Authorization`` header for one repository; renewed, once at a time, when it is refused.
+
+    ``scope``: what is asked for at a token server, ``repository:NAME:pull,push``, several with spaces between.
+    """
 
     def __init__(self, transport: Transport, host: str, scope: str, auth: Auth | None) -> None:
         self._transport = transport
@@ -82,12 +85,15 @@ class Authorizer:
         if url.scheme not in ("http", "https") or not url.host:
             raise Failed(f"registry {self._host}: names a malformed token server {realm!r:.200}")
         url = url.with_user(None)
-        query = {"service": challenge.parameters.get("service", ""), "scope": self._scope}
-        query = {key: value for key, value in query.items() if value}
+        service = challenge.parameters.get("service", "")
+        query: dict[str, str | list[str]] = {"service": service} if service else {}
+        if self._scope:
+            query["scope"] = self._scope.split()
         headers = {"Accept": "application/json"}
         if self._auth.identity_token:
             form = {
-                **query,
+                "service": service,
+                "scope": self._scope,
                 "grant_type": "refresh_token",
                 "refresh_token": self._auth.identity_token,
                 "client_id": CLIENT_ID,

@@ -4,6 +4,7 @@ Source: OCI distribution-spec § Pull; distribution's "HTTP API V2" for the erro
 count GETs of manifests: HEAD is used to ask whether something is new.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from minid.images.reference import Reference
 from minid.images.registry.authorizer import Auth, Authorizer
 from minid.images.registry.challenge import parse_challenges
 from minid.images.registry.endpoint import registry_host
-from minid.images.registry.transport import Transient, Transport, backoff, host_of, read_limited, translate
+from minid.images.registry.transport import Transient, Transport, backoff_s, host_of, read_limited, translate
 
 RETRY_DELAYS_S = (0.3, 1.0, 2.5)
 TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
@@ -229,14 +230,14 @@ class Repository:
         """Wait and return, or raise ``error`` if there were enough attempts (or nobody was ever there)."""
         if attempt >= len(self.retry_delays_s) or (error.refused and not self._reached):
             raise error
-        await backoff(attempt, error, self.retry_delays_s)
+        await asyncio.sleep(backoff_s(attempt, error, self.retry_delays_s))
 
     async def _error(self, response: aiohttp.ClientResponse, target: str) -> MinidError:
         try:
             body = await read_limited(response, ERROR_BODY_MAX_BYTES, "an error")
         except MinidError:
             body = b""
-        code, text = _registry_error(body)
+        code, text = registry_error(body)
         name, status = self._reference.familiar_name, response.status
         detail = f": {text}" if text else ""
         if status in (401, 403) or code in ("UNAUTHORIZED", "DENIED"):
@@ -263,7 +264,7 @@ class Repository:
 _ACCEPT = {"Accept": ", ".join(ACCEPTED)}
 
 
-def _registry_error(body: bytes) -> tuple[str, str]:
+def registry_error(body: bytes) -> tuple[str, str]:
     """``(code, "message: detail")`` of the first error in a registry's error body; empty when it is none."""
     try:
         first = json.loads(body)["errors"][0]

@@ -5,12 +5,11 @@ other, whatever redirects say. Every failure becomes a domain error that names t
 those that trying again may cure are ``Transient``.
 """
 
-import asyncio
 import errno
 import socket
 import ssl
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 
 import aiohttp
 from yarl import URL
@@ -23,6 +22,8 @@ CONNECT_TIMEOUT_S = 20
 STALL_TIMEOUT_S = 60
 REDIRECTS_MAX = 5
 READ_BUFFER_BYTES = 1 << 20
+Body = Mapping[str, str] | bytes | AsyncIterable[bytes]  # a form, or bytes
+
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 
@@ -61,7 +62,14 @@ class Transport:
         self._certificates.reload()
 
     async def registry(
-        self, method: str, host: str, target: str, *, headers: Mapping[str, str], authorization: str = ""
+        self,
+        method: str,
+        host: str,
+        target: str,
+        *,
+        headers: Mapping[str, str],
+        authorization: str = "",
+        data: bytes | None = None,
     ) -> aiohttp.ClientResponse:
         """Send a request to the registry ``host[:port]``, by HTTP only if that is insecure and HTTPS fails.
 
@@ -75,7 +83,11 @@ class Transport:
         for scheme in schemes:
             try:
                 response = await self.send(
-                    method, URL(f"{scheme}://{host}{target}"), headers=headers, authorization=authorization
+                    method,
+                    URL(f"{scheme}://{host}{target}"),
+                    headers=headers,
+                    authorization=authorization,
+                    data=data,
                 )
             except (Transient, TlsFailed) as error:
                 failures.append(error)
@@ -92,16 +104,17 @@ class Transport:
         *,
         headers: Mapping[str, str],
         authorization: str = "",
-        data: Mapping[str, str] | None = None,
+        data: Body | None = None,
+        answer_timeout_s: float = STALL_TIMEOUT_S,
     ) -> aiohttp.ClientResponse:
-        """Send one request and follow redirects (unless there is ``data``, a form). See ``registry``."""
+        """Send one request and follow redirects (unless there is ``data``). See ``registry``."""
         first = url
         for _ in range(REDIRECTS_MAX + 1):
             await self._check_scheme(url, first)
             sent = {"Accept-Encoding": "identity", **headers}
             if authorization and url.origin() == first.origin():
                 sent["Authorization"] = authorization
-            response = await self._send_once(method, url, sent, data)
+            response = await self._send_once(method, url, sent, data, answer_timeout_s)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None or data is not None:
                 return response
@@ -131,7 +144,12 @@ class Transport:
         return await self.rules.is_insecure(host) or await self.rules.is_insecure(with_port)
 
     async def _send_once(
-        self, method: str, url: URL, headers: Mapping[str, str], data: Mapping[str, str] | None
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        data: Body | None,
+        answer_timeout_s: float,
     ) -> aiohttp.ClientResponse:
         context = None
         if url.scheme == "https":
@@ -141,9 +159,6 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STALL_TIMEOUT_S
-                ),
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER_BYTES,
                 headers={"User-Agent": f"minid/{__version__}"},
@@ -157,6 +172,9 @@ class Transport:
                 allow_redirects=False,
                 ssl=context if context is not None else True,
                 proxy=_proxy_for(url),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=answer_timeout_s
+                ),
             )
         except _CONNECTION_ERRORS as error:
             raise translate(error, host_of(url), url.scheme) from error
@@ -229,9 +247,7 @@ def _proxy_for(url: URL) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-async def backoff(attempt: int, error: Transient, delays_s: tuple[float, ...]) -> None:
-    """Wait before the next try: longer each time, or as long as the server said (up to 60 s)."""
+def backoff_s(attempt: int, error: Transient, delays_s: tuple[float, ...]) -> float:
+    """How long to wait before the next try: longer each time, or as long as the server said (up to 60 s)."""
     delay = delays_s[min(attempt, len(delays_s) - 1)]
-    if error.retry_after_s is not None:
-        delay = max(delay, min(error.retry_after_s, 60.0))
-    await asyncio.sleep(delay)
+    return delay if error.retry_after_s is None else max(delay, min(error.retry_after_s, 60.0))

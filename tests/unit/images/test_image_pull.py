@@ -278,7 +278,7 @@ async def test_cut_connections_are_resumed_by_range(place: Place, registry: InPr
     ranges = [headers.get("Range") for headers in registry.headers]
     assert registry.count("GET", digest) == 4
     assert next(text for text in ranges if text).startswith("bytes=")
-    assert "Retrying" in place.statuses(digest[7:19])
+    assert "Retrying in 0 seconds" in place.statuses(digest[7:19])
     assert place.layers.unpacked == built.diff_ids
 
 
