@@ -7,10 +7,12 @@ Calls block for the time of one or two netlink round trips (a tenth of a millise
 thread at a time; the network namespace is that of the thread that makes the first call.
 """
 
+import contextlib
 import errno
 from collections.abc import Iterable, Sequence
 
 from minid.errors import Conflict, Failed, Unsupported
+from minid.kernel import sysctls
 from minid.kernel.nftables import objects
 from minid.kernel.nftables.transaction import Changed, Connection
 from minid.network import ruleset
@@ -55,6 +57,7 @@ class Firewall:
         if ports is not None:
             self._ports = {port: ruleset.port_elements(port) for port in ports}
         self._rebuild()
+        self._route_localnet(self._networks)
 
     def add_network(self, rules: NetworkRules) -> None:
         """Idempotent; in place of what was said of the same bridge before."""
@@ -69,6 +72,7 @@ class Firewall:
         except Failed:
             del self._networks[rules.name]
             raise
+        self._route_localnet([rules.name])
 
     def remove_network(self, name: str) -> None:
         """Idempotent."""
@@ -126,10 +130,19 @@ class Firewall:
         except OSError as error:
             raise _failed(error) from error
         finally:
+            self._route_localnet(self._networks, on=False)
             self._networks.clear()
             self._ports.clear()
             self._generation = None
             self.close()
+
+    def _route_localnet(self, bridges: Iterable[str], *, on: bool = True) -> None:
+        """Let packets from 127.0.0.1 leave by our bridges: on only while our rules keep containers from
+        sending any to 127.0.0.1 there (``Documentation/networking/ip-sysctl.rst`` § route_localnet).
+        """
+        for bridge in bridges:
+            with contextlib.suppress(FileNotFoundError):  # no such device, or not yet
+                sysctls.ensure("1" if on else "0", "ipv4", "conf", bridge, "route_localnet")
 
     def close(self) -> None:
         """Close the netlink socket; the table stays."""

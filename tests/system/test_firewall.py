@@ -1,0 +1,369 @@
+"""The firewall's promises, with real packets between namespaces: a host, containers, another host."""
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from minid.network.firewall import Firewall, NetworkRules, PublishedPort
+from tests.netns import REFUSED_S, Namespace, peer_of
+
+BRIDGES = {"minid0": 30, "br-other": 31, "br-internal": 32, "br-silent": 33}
+NETWORKS = (
+    NetworkRules("minid0", ("172.30.0.0/24", "fd30::/64")),
+    NetworkRules("br-other", ("172.31.0.0/24", "fd31::/64")),
+    NetworkRules("br-internal", ("172.32.0.0/24", "fd32::/64"), internal=True),
+    NetworkRules("br-silent", ("172.33.0.0/24", "fd33::/64"), icc=False),
+)
+HOST4, HOST6 = "10.9.0.1", "fd09::1"
+OUTSIDE4, OUTSIDE6 = "10.9.0.2", "fd09::2"
+
+
+class World:
+    def __init__(self) -> None:
+        self.spaces: list[Namespace] = []
+        self.host = self.space()
+        self.host.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+        for bridge, net in BRIDGES.items():
+            self.host.sh(
+                f"ip link add {bridge} type bridge",
+                f"ip link set {bridge} up",
+                f"ip addr add 172.{net}.0.1/24 dev {bridge}",
+                f"ip addr add fd{net}::1/64 dev {bridge} nodad",
+            )
+        self.outside = self.space()
+        self.outside.join(self.host, "", "out0", f"{OUTSIDE4}/24", f"{OUTSIDE6}/64")
+        self.host.sh(f"ip addr add {HOST4}/24 dev out0", f"ip addr add {HOST6}/64 dev out0 nodad")
+        self.a1, self.a2 = self.container("minid0", 2), self.container("minid0", 3)
+        self.b1 = self.container("br-other", 2)
+        self.i1, self.i2 = self.container("br-internal", 2), self.container("br-internal", 3)
+        self.s1, self.s2 = self.container("br-silent", 2), self.container("br-silent", 3)
+        self.firewall = Firewall()
+        self.do(lambda: self.firewall.ensure(NETWORKS))
+
+    def space(self) -> Namespace:
+        self.spaces.append(Namespace())
+        return self.spaces[-1]
+
+    def container(self, bridge: str, number: int) -> Namespace:
+        net = BRIDGES[bridge]
+        made = self.space()
+        device = f"v{net}-{number}"
+        made.join(self.host, bridge, device, f"172.{net}.0.{number}/24", f"fd{net}::{number}/64")
+        made.sh(f"ip route add default via 172.{net}.0.1", f"ip route add default via fd{net}::1")
+        if bridge == "br-silent":
+            self.host.sh(f"bridge link set dev {device} isolated on")  # as plumbing.py does
+        return made
+
+    def do(self, function: Callable[[], object]) -> None:
+        """In the host's namespace, as the daemon would."""
+        self.host.inside(function)
+
+    def publish(self, host_port: int = 5000, **fields: str) -> PublishedPort:
+        """Lead a host port to port 80 of a1."""
+        values = {"protocol": "tcp", "host_ip": "", "ip4": "172.30.0.2", "ip6": "fd30::2", "bridge": "minid0"}
+        values |= fields
+        port = PublishedPort(
+            values["protocol"],
+            values["host_ip"],
+            host_port,
+            values["ip4"],
+            values["ip6"],
+            80,
+            values["bridge"],
+        )
+        self.do(lambda: self.firewall.publish(port))
+        return port
+
+    def close(self) -> None:
+        self.firewall.close()
+        for space in self.spaces:
+            space.close()
+
+
+@pytest.fixture(scope="module", params=["bridged frames filtered", "bridged frames unfiltered"])
+def shared(request: pytest.FixtureRequest) -> Iterator[World]:
+    """With br_netfilter calling the IP hooks for frames within a bridge, and without."""
+    made = World()
+    value = "1" if request.param == "bridged frames filtered" else "0"
+    try:
+        made.host.write("/proc/sys/net/bridge/bridge-nf-call-iptables", value)
+        made.host.write("/proc/sys/net/bridge/bridge-nf-call-ip6tables", value)
+    except FileNotFoundError:
+        if value == "1":
+            pytest.skip("this kernel has no br_netfilter")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(shared: World) -> Iterator[World]:
+    yield shared
+    shared.do(lambda: shared.firewall.unpublish(*shared.firewall.ports))
+    for space in shared.spaces:
+        while space._sockets:
+            space._sockets.pop().close()
+
+
+@pytest.fixture
+def web(world: World) -> socket.socket:
+    return world.a1.listen("0.0.0.0", 80)
+
+
+@pytest.fixture
+def web6(world: World) -> socket.socket:
+    return world.a1.listen("::", 80)
+
+
+def test_other_host_reaches_a_published_port_and_is_seen(world: World, web: socket.socket) -> None:
+    world.publish()
+    assert peer_of(web, world.outside.connect(HOST4, 5000)) == OUTSIDE4
+
+
+def test_other_host_reaches_a_published_port_over_ipv6(world: World, web6: socket.socket) -> None:
+    world.publish()
+    assert peer_of(web6, world.outside.connect(HOST6, 5000)) == OUTSIDE6
+
+
+@pytest.mark.parametrize("address", [HOST4, "172.30.0.1", "172.31.0.1"])
+def test_host_reaches_a_published_port_at_its_addresses(
+    world: World, web: socket.socket, address: str
+) -> None:
+    world.publish()
+    peer_of(web, world.host.connect(address, 5000))
+
+
+@pytest.mark.parametrize("address", [HOST6, "fd30::1", "fd31::1"])
+def test_host_reaches_a_published_port_at_its_ipv6_addresses(
+    world: World, web6: socket.socket, address: str
+) -> None:
+    world.publish()
+    peer_of(web6, world.host.connect(address, 5000))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.53"])
+def test_localhost(world: World, web: socket.socket, address: str) -> None:
+    world.publish()
+    assert peer_of(web, world.host.connect(address, 5000)) == "172.30.0.1"
+
+
+def test_published_at_127_0_0_1_only(world: World, web: socket.socket) -> None:
+    world.publish(host_ip="127.0.0.1")
+    peer_of(web, world.host.connect("127.0.0.1", 5000))
+    assert not world.host.reaches(HOST4, 5000)
+    assert not world.outside.reaches(HOST4, 5000)
+    assert not world.a2.reaches("172.30.0.1", 5000)
+
+
+def test_published_at_one_address(world: World, web: socket.socket) -> None:
+    world.publish(host_ip=HOST4)
+    peer_of(web, world.outside.connect(HOST4, 5000))
+    assert not world.host.reaches("127.0.0.1", 5000)
+
+
+def test_one_address_has_its_own_container(world: World, web: socket.socket) -> None:
+    second = world.a2.listen("0.0.0.0", 80)
+    world.publish(host_ip=HOST4, ip4="172.30.0.3", ip6="")
+    world.publish()
+    peer_of(second, world.outside.connect(HOST4, 5000))
+    peer_of(web, world.host.connect("127.0.0.1", 5000))
+
+
+def test_every_ipv4_address_is_not_ipv6(world: World, web6: socket.socket) -> None:
+    world.publish(host_ip="0.0.0.0")
+    assert world.outside.reaches(HOST4, 5000)
+    assert not world.outside.reaches(HOST6, 5000)
+
+
+def test_other_destinations_are_not_led_astray(world: World, web: socket.socket) -> None:
+    world.publish()
+    theirs = world.outside.listen("0.0.0.0", 5000)
+    assert peer_of(theirs, world.host.connect(OUTSIDE4, 5000)) == HOST4
+    assert peer_of(theirs, world.a2.connect(OUTSIDE4, 5000)) == HOST4
+
+
+def test_host_reaches_a_container_at_its_own_address(world: World, web6: socket.socket) -> None:
+    assert world.host.reaches("172.30.0.2", 80)
+    assert world.host.reaches("fd30::2", 80)
+
+
+@pytest.mark.parametrize("address", [HOST4, "172.30.0.1"])
+def test_neighbour_and_self_reach_a_published_port(world: World, web: socket.socket, address: str) -> None:
+    world.publish()
+    peer_of(web, world.a2.connect(address, 5000))
+    peer_of(web, world.a1.connect(address, 5000))
+
+
+def test_neighbour_reaches_a_published_port_over_ipv6(world: World, web6: socket.socket) -> None:
+    world.publish()
+    peer_of(web6, world.a2.connect(HOST6, 5000))
+    peer_of(web6, world.a1.connect(HOST6, 5000))
+
+
+def test_container_of_another_network_reaches_a_published_port(world: World, web6: socket.socket) -> None:
+    world.publish()
+    peer_of(web6, world.b1.connect(HOST4, 5000))
+    peer_of(web6, world.b1.connect(HOST6, 5000))
+
+
+def test_silent_neighbour_reaches_a_published_port_only(world: World) -> None:
+    web = world.s1.listen("::", 80)
+    world.publish(ip4="172.33.0.2", ip6="fd33::2", bridge="br-silent")
+    peer_of(web, world.s2.connect(HOST4, 5000))
+    peer_of(web, world.s2.connect(HOST6, 5000))
+    assert not world.s2.reaches("172.33.0.2", 80)
+    assert not world.s2.reaches("fd33::2", 80)
+
+
+def test_neighbours_talk(world: World, web6: socket.socket) -> None:
+    assert peer_of(web6, world.a2.connect("172.30.0.2", 80)) == "::ffff:172.30.0.3"
+    assert peer_of(web6, world.a2.connect("fd30::2", 80)) == "fd30::3"
+
+
+def test_networks_are_isolated(world: World, web6: socket.socket) -> None:
+    assert not world.b1.reaches("172.30.0.2", 80)
+    assert not world.b1.reaches("fd30::2", 80)
+
+
+def test_outbound_is_masqueraded(world: World) -> None:
+    theirs = world.outside.listen("::", 80)
+    assert peer_of(theirs, world.a1.connect(OUTSIDE4, 80)) == f"::ffff:{HOST4}"
+    assert peer_of(theirs, world.a1.connect(OUTSIDE6, 80)) == HOST6
+    assert peer_of(theirs, world.s1.connect(OUTSIDE4, 80)) == f"::ffff:{HOST4}"
+
+
+def test_without_masquerade_the_container_is_seen(world: World) -> None:
+    world.outside.sh(f"ip route add 172.31.0.0/24 via {HOST4}")
+    theirs = world.outside.listen("0.0.0.0", 80)
+    rules = NetworkRules("br-other", ("172.31.0.0/24", "fd31::/64"), masquerade=False)
+    world.do(lambda: world.firewall.add_network(rules))
+    try:
+        assert peer_of(theirs, world.b1.connect(OUTSIDE4, 80)) == "172.31.0.2"
+    finally:
+        world.do(lambda: world.firewall.add_network(NETWORKS[1]))
+        world.outside.sh("ip route del 172.31.0.0/24")
+    assert peer_of(theirs, world.b1.connect(OUTSIDE4, 80)) == HOST4
+
+
+def test_internal_network_has_no_way_out_or_in(world: World, web6: socket.socket) -> None:
+    world.outside.listen("::", 80)
+    inner = world.i1.listen("::", 80)
+    world.publish(5001, ip4="172.32.0.2", ip6="fd32::2", bridge="br-internal")
+    world.publish()
+    assert not world.i1.reaches(OUTSIDE4, 80)
+    assert not world.i1.reaches(OUTSIDE6, 80)
+    assert not world.i1.reaches("172.30.0.2", 80)
+    assert not world.i1.reaches(HOST4, 5000)
+    assert not world.outside.reaches(HOST4, 5001)
+    assert not world.a1.reaches("172.32.0.2", 80)
+    peer_of(inner, world.i2.connect("172.32.0.2", 80))
+    peer_of(inner, world.host.connect("172.32.0.2", 80))
+
+
+def test_unpublished_ports_are_not_reached_by_routing_to_the_container(
+    world: World, web6: socket.socket
+) -> None:
+    world.outside.sh(f"ip route add 172.30.0.0/24 via {HOST4}", f"ip route add fd30::/64 via {HOST6}")
+    try:
+        assert not world.outside.reaches("172.30.0.2", 80)
+        assert not world.outside.reaches("fd30::2", 80)
+    finally:
+        world.outside.sh("ip route del 172.30.0.0/24", "ip route del fd30::/64")
+
+
+def test_containers_do_not_reach_the_hosts_loopback(world: World) -> None:
+    """route_localnet opens the bridge for 127.0.0.0/8; a container that routes it there must not profit."""
+    world.host.listen("127.0.0.1", 6000)
+    attacker = world.container("minid0", 9)
+    attacker.sh(
+        "sysctl -qw net.ipv4.conf.all.route_localnet=1",
+        "ip addr del 127.0.0.1/8 dev lo",
+        "ip route add 127.0.0.0/8 via 172.30.0.1",
+    )
+    assert world.host.sh("sysctl -n net.ipv4.conf.minid0.route_localnet").strip() == "1"
+    assert not attacker.reaches("127.0.0.1", 6000)
+    world.do(world.firewall.remove)
+    try:
+        world.host.sh("sysctl -qw net.ipv4.conf.minid0.route_localnet=1")
+        assert attacker.reaches("127.0.0.1", 6000), (
+            "without our rules it is reached, so the test tests something"
+        )
+    finally:
+        world.do(lambda: world.firewall.ensure(NETWORKS))
+
+
+def test_udp(world: World) -> None:
+    server = world.a1.udp("::", 80)
+    world.publish(protocol="udp")
+    for space, address in (
+        (world.outside, HOST4),
+        (world.outside, HOST6),
+        (world.host, "127.0.0.1"),
+        (world.host, HOST4),
+        (world.a2, HOST4),
+    ):
+        client = space.udp("::" if ":" in address else "0.0.0.0", 0)
+        client.sendto(b"ping", (address, 5000))
+        data, sender = server.recvfrom(10)
+        assert data == b"ping"
+        if space is world.outside:
+            assert sender[0] in (OUTSIDE6, f"::ffff:{OUTSIDE4}")
+        server.sendto(b"pong", sender)
+        assert client.recvfrom(10)[0] == b"pong"
+        assert not world.outside.reaches(HOST4, 5000), "udp is not tcp"
+
+
+def test_sctp(world: World) -> None:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132).close()
+    except OSError as error:
+        pytest.skip(f"this kernel has no SCTP sockets: {error}")
+
+
+def test_sctp_packets_are_led_to_the_container(world: World) -> None:
+    """An INIT chunk arrives, whatever the kernel thinks of SCTP sockets."""
+    world.publish(protocol="sctp")
+    receiver = world.a1.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 132))
+    sender = world.outside.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 132))
+    with receiver, sender:
+        receiver.settimeout(3)
+        sender.sendto(sctp_init(40000, 5000), (HOST4, 0))
+        packet, (source, _) = receiver.recvfrom(100)
+    assert source == OUTSIDE4
+    assert packet[20:24] == (40000).to_bytes(2, "big") + (80).to_bytes(2, "big")
+
+
+def sctp_init(source: int, destination: int) -> bytes:
+    """RFC 9260 § 3.3.2 with its CRC32c."""
+    chunk = bytes((1, 0, 0, 20)) + b"\x11\x22\x33\x44" + b"\0\x01\0\0" + b"\0\x01\0\x01" + b"\0\0\0\1"
+    header = source.to_bytes(2, "big") + destination.to_bytes(2, "big") + bytes(4)
+    crc = 0xFFFFFFFF
+    for byte in header + bytes(4) + chunk:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return header + (crc ^ 0xFFFFFFFF).to_bytes(4, "little") + chunk
+
+
+def test_range_of_ports(world: World, web: socket.socket) -> None:
+    ports = [
+        PublishedPort("tcp", "", number, "172.30.0.2", "fd30::2", 80, "minid0")
+        for number in range(7000, 7020)
+    ]
+    world.do(lambda: world.firewall.publish(*ports))
+    for number in (7000, 7010, 7019):
+        peer_of(web, world.outside.connect(HOST4, number))
+    world.do(lambda: world.firewall.unpublish(*ports))
+    assert not world.outside.reaches(HOST4, 7010)
+
+
+def test_open_connections_survive_unpublish_and_rebuild(world: World, web: socket.socket) -> None:
+    port = world.publish()
+    client = world.outside.connect(HOST4, 5000)
+    accepted, _ = web.accept()
+    with accepted:
+        world.do(world.firewall.ensure)
+        world.do(lambda: world.firewall.unpublish(port))
+        client.sendall(b"still here")
+        accepted.settimeout(REFUSED_S * 5)
+        assert accepted.recv(20) == b"still here"
