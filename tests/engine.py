@@ -169,6 +169,7 @@ class Minid(Engine):
             *(sys.executable, "-m", "minid.cli"),
             *("--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
             *("-H", self.host, "--pidfile", str(self.pidfile)),
+            *(() if "--bridge" in self.extra else ("--bridge", "none")),
             *(() if "--cgroup-parent" in self.extra else ("--cgroup-parent", self.cgroup_parent)),
             *self.network_flags(),
             *self.extra,
