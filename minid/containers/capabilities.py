@@ -8,27 +8,9 @@ from collections.abc import Collection, Iterable
 
 from minid.containers.model import HostConfig
 from minid.errors import InvalidParameter
+from minid.kernel.capabilities import ALL, DEFAULT
 
-# In the kernel's order: the position is the capability's number.
-_ALL = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
-    "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT "
-    "SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE "
-    "AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ "
-    "PERFMON BPF CHECKPOINT_RESTORE"
-)
-ALL: tuple[str, ...] = tuple(f"CAP_{name}" for name in _ALL.split())
-
-_DEFAULT = (
-    "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE "
-    "SYS_CHROOT KILL AUDIT_WRITE"
-)
-DEFAULT: tuple[str, ...] = tuple(f"CAP_{name}" for name in _DEFAULT.split())
-
-
-def from_mask(mask: int) -> frozenset[str]:
-    """The names in a bit mask such as ``CapBnd`` of proc(5) ``/proc/self/status``."""
-    return frozenset(name for number, name in enumerate(ALL) if mask >> number & 1)
+__all__ = ["ALL", "DEFAULT", "normalize", "resolve", "wanted"]
 
 
 def normalize(names: Iterable[str] | None) -> tuple[str, ...]:

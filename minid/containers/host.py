@@ -12,7 +12,7 @@ from minid.kernel.cgroups import Tree
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """``capabilities``: "CAP_…" names that the daemon can give away (see ``capabilities.from_mask``).
+    """``capabilities``: "CAP_…" names that the daemon can give away (see ``minid.kernel.capabilities.available``).
 
     ``cpus`` and ``memory_nodes`` are the numbers that may stand in a cpuset. ``recursive_read_only``:
     mount_setattr(2) works (Linux 5.12), so that ``-v x:y:ro`` is read-only below too.

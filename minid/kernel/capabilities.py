@@ -1,4 +1,4 @@
-"""Capabilities: their names, Docker's choice among them, and giving a process exactly the chosen ones.
+"""Capabilities: their names, and giving a process exactly the chosen ones.
 
 The life of a container's process around ``setresuid`` (capabilities(7), "Effect of user ID changes")::
 
@@ -93,7 +93,6 @@ def _read_last() -> int:
 
 
 LAST: int = _read_last()  # the kernel's highest number: may be above or below the names we know
-SUPPORTED: tuple[str, ...] = ALL[: LAST + 1]
 
 # prctl(2) and linux/capability.h
 _PR_SET_KEEPCAPS, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT = 8, 23, 24, 47
@@ -131,43 +130,6 @@ def mask(names: Iterable[str]) -> int:
 def names(bits: int) -> tuple[str, ...]:
     """The known names in a 64-bit set, in number order."""
     return tuple(name for number, name in enumerate(ALL) if bits >> number & 1)
-
-
-def normalize(name: str) -> str:
-    """``net_admin`` → ``CAP_NET_ADMIN``, ``all`` → ``ALL``; ValueError in Docker's words if unknown."""
-    upper = name.upper()
-    if upper == "ALL":
-        return upper
-    if not upper.startswith("CAP_"):
-        upper = "CAP_" + upper
-    if upper not in NUMBER:
-        raise ValueError(f'unknown capability: "{upper}"')
-    if NUMBER[upper] > LAST:
-        raise ValueError(
-            f'capability not supported by your kernel or not available in the current environment: "{upper}"'
-        )
-    return upper
-
-
-def select(add: Iterable[str], drop: Iterable[str], privileged: bool) -> tuple[str, ...]:
-    """Docker's choice from ``--cap-add``, ``--cap-drop`` and ``--privileged``, in number order.
-
-    Privileged: everything, both lists are ignored. ``add`` ALL: everything but ``drop`` (where ALL then means
-    nothing). ``drop`` ALL: only ``add``. Else the default without ``drop``, and then ``add``, which wins.
-    ValueError for an unknown name.
-    What this machine can really give is the caller's intersection with ``available()``.
-    """
-    if privileged:
-        return SUPPORTED
-    adds = {normalize(name) for name in add}
-    drops = {normalize(name) for name in drop}
-    if "ALL" in adds:
-        chosen = set(SUPPORTED) - drops
-    elif "ALL" in drops:
-        chosen = adds
-    else:
-        chosen = (set(DEFAULT) - drops) | adds
-    return tuple(name for name in SUPPORTED if name in chosen)
 
 
 def available() -> frozenset[str]:

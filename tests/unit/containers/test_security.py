@@ -31,13 +31,6 @@ def test_privileged_is_unconfined_unless_it_names_a_profile() -> None:
     assert security.parse(named).seccomp == "{}"
 
 
-def test_capability_masks() -> None:
-    assert capabilities.from_mask(0) == frozenset()
-    assert capabilities.from_mask(1 << 21 | 1) == {"CAP_CHOWN", "CAP_SYS_ADMIN"}
-    assert capabilities.from_mask((1 << 64) - 1) == set(capabilities.ALL)
-    assert len(capabilities.DEFAULT) == 14
-
-
 def test_what_the_daemon_lacks_is_named() -> None:
     available = set(capabilities.ALL) - {"CAP_SYS_RESOURCE"}
     granted, lacking = capabilities.resolve(HostConfig(privileged=True), available)
