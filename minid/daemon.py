@@ -111,7 +111,18 @@ class Daemon:
             networks=self.networking.names_and_ids,
         )
         self.containers = Containers(
-            store, creation, bundles, tasks, groups, execs, runner, contents, news, facts, lookups
+            store,
+            creation,
+            bundles,
+            tasks,
+            groups,
+            execs,
+            runner,
+            contents,
+            self.networking,
+            news,
+            facts,
+            lookups,
         )
         self.images.in_use = self.containers.users_of_image
         self.images.is_running = lambda container_id: store.get(container_id).state.running
@@ -128,6 +139,8 @@ class Daemon:
             images=self.images,
             containers=self.containers,
             volumes=self.volumes,
+            networks=self.networks,
+            networking=self.networking,
             events=self.events,
             config=self._config,
             info=self._info,

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from minid.config import Config
 from minid.containers.model import Container
+from minid.containers.networking import Networking
 from minid.containers.service import Containers
 from minid.events import EventBus
 from minid.hostinfo import HostInfo
 from minid.images.rootfs import Rootfs
 from minid.images.service import Images
+from minid.network.service import Networks
 from minid.volumes.service import Volumes
 
 
@@ -24,6 +26,8 @@ class Services:
     images: Images
     containers: Containers
     volumes: Volumes
+    networks: Networks
+    networking: Networking
     events: EventBus
     config: Config
     info: Callable[[], HostInfo]

@@ -63,7 +63,6 @@ def _known(key: str, kind: Kind, help: str, *same_as: Any, **more: Any) -> Optio
 
 
 _NOT_YET = "is not acted on in this version"
-_NETWORK = "has no effect until this version's successor brings bridge networks"
 _TCP = "has no effect: this version does not listen on TCP"
 _OTHER_RUNTIME = "has no effect: minid runs containers itself"
 
@@ -110,22 +109,22 @@ OPTIONS: tuple[Option, ...] = (
     _set("experimental", BOOL, False, "Say in _ping that experimental features are on", why=_NOT_YET),
     _set("features", SWITCHES, {}, "Switch a feature on or off (name[=true|false])", flag="feature", why=_NOT_YET),
     # Networks.
-    _set("bridge", text(checks.interface), "", "Bridge of the default network, or none", short="b", why=_NETWORK),
-    _set("bip", text(checks.bridge_address), "", "The bridge's IPv4 address with prefix length", why=_NETWORK),
-    _set("bip6", text(checks.bridge_address), "", "The bridge's IPv6 address with prefix length", why=_NETWORK),
-    _set("fixed-cidr", text(checks.network), "", "IPv4 range to take containers' addresses from", why=_NETWORK),
-    _set("fixed-cidr-v6", text(checks.network), "", "IPv6 range to take containers' addresses from", why=_NETWORK),
-    _set("default-gateway", text(checks.ip_address), "", "IPv4 gateway of the default bridge", why=_NETWORK),
-    _set("default-gateway-v6", text(checks.ip_address), "", "IPv6 gateway of the default bridge", why=_NETWORK),
-    _set("default-address-pools", POOLS, (), "Where new networks take their addresses (base=CIDR,size=BITS)", flag="default-address-pool", why=_NETWORK),
-    _set("default-network-opts", NETWORK_OPTS, {}, "Default options of new networks (driver=key=value)", flag="default-network-opt", why=_NETWORK),
-    _set("mtu", integer(0, 65535), 1500, "MTU of the default bridge", why=_NETWORK),
-    _set("ip", text(checks.ip_address), "0.0.0.0", "Host address of published ports", why=_NETWORK),
-    _set("icc", BOOL, True, "Containers of the default bridge may reach each other", why=_NETWORK),
-    _set("ipv6", BOOL, False, "IPv6 on the default bridge", why=_NETWORK),
-    _set("ip-forward", BOOL, True, "Switch IP forwarding on", why=_NETWORK),
-    _set("ip-masq", BOOL, True, "Masquerade the default bridge", why=_NETWORK),
-    _set("userland-proxy", BOOL, True, "Proxy for published ports on the loopback", why=_NETWORK),
+    _set("bridge", text(checks.interface), "", "Bridge of the default network, or none", short="b"),
+    _set("bip", text(checks.bridge_address), "", "The bridge's IPv4 address with prefix length"),
+    _set("bip6", text(checks.bridge_address), "", "The bridge's IPv6 address with prefix length"),
+    _set("fixed-cidr", text(checks.network), "", "IPv4 range to take containers' addresses from"),
+    _set("fixed-cidr-v6", text(checks.network), "", "IPv6 range to take containers' addresses from"),
+    _set("default-gateway", text(checks.ip_address), "", "IPv4 gateway of the default bridge"),
+    _set("default-gateway-v6", text(checks.ip_address), "", "IPv6 gateway of the default bridge"),
+    _set("default-address-pools", POOLS, (), "Where new networks take their addresses (base=CIDR,size=BITS)", flag="default-address-pool"),
+    _set("default-network-opts", NETWORK_OPTS, {}, "Default options of new networks (driver=key=value)", flag="default-network-opt"),
+    _set("mtu", integer(0, 65535), 1500, "MTU of the default bridge"),
+    _set("ip", text(checks.ip_address), "0.0.0.0", "Host address of published ports"),
+    _set("icc", BOOL, True, "Containers of the default bridge may reach each other"),
+    _set("ipv6", BOOL, False, "IPv6 on the default bridge"),
+    _set("ip-forward", BOOL, True, "Switch IP forwarding on"),
+    _set("ip-masq", BOOL, True, "Masquerade the default bridge"),
+    _set("userland-proxy", BOOL, True, "Proxy for published ports on the loopback", why="has no effect: one process serves all ports that the firewall cannot lead"),
     _known("iptables", BOOL, "Add iptables rules", True, why="has no effect: minid uses an nftables table of its own"),
     _known("ip6tables", BOOL, "Add ip6tables rules", True, why="has no effect: minid uses an nftables table of its own"),
     _known("firewall-backend", text(Choice(("", "iptables", "nftables"))), "iptables or nftables", "", "nftables"),

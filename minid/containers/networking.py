@@ -23,6 +23,17 @@ Settings = Mapping[str, Any]
 NONE: Settings = {}
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Joined:
+    """One network of a container: what is wanted there, and what is given while it runs."""
+
+    name: str
+    settings: Settings
+    network: Network | None
+    endpoint: Endpoint | None
+    names: tuple[str, ...] = ()
+
+
 class Networking:
     """One per daemon; ``host_gateway_ips`` is what ``--add-host name:host-gateway`` means, if configured."""
 
@@ -182,7 +193,7 @@ class Networking:
             self._update_hosts(container, before)
         return self._keep(container, {**wanted, network.name: settings})
 
-    async def disconnect(self, container: Container, ref: str, *, force: bool) -> Container:
+    async def disconnect(self, container: Container, ref: str) -> Container:
         """``network disconnect``; see ``connect``."""
         network = self._networks.get(ref)
         if container.host_config.network_mode == "host" or network.driver == "host":
@@ -230,6 +241,24 @@ class Networking:
         found = [self._networks.find(name) for name in container.networking.endpoints_config]
         found = found or [self._networks.find("bridge" if mode in ("", "default") else mode)]
         return tuple(text for network in found if network is not None for text in (network.name, network.id))
+
+    def joined(self, container: Container) -> list[Joined]:
+        """The networks of a container; none if it shares another one's."""
+        mode = container.host_config.network_mode
+        if mode.startswith("container:"):
+            return []
+        sandbox = self._networks.sandbox(container.id)
+        wanted: Settings = container.networking.endpoints_config
+        if not wanted and sandbox is None:
+            default = "none" if self._networks.default is None else "bridge"
+            wanted = {default if mode in ("", "default") else mode: NONE}
+        result = []
+        for name, settings in wanted.items():
+            network = self._networks.find(name)
+            endpoint = sandbox.endpoint(network.id) if sandbox is not None and network is not None else None
+            names = dns_names(container, (settings or NONE).get("Aliases") or ())
+            result.append(Joined(name, settings or NONE, network, endpoint, names))
+        return result
 
     def of_network(self, network: Network) -> list[tuple[Container, Endpoint | None]]:
         """The running containers in a network, with their endpoints (None in ``host`` and ``none``)."""

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from minid.containers import filters, lifecycle, logs, names, processes, resources
 from minid.containers.attachments import check_keys
@@ -34,6 +35,7 @@ from minid.containers.model import (
     RestartPolicy,
     WaitResult,
 )
+from minid.containers.networking import Networking
 from minid.containers.news import News
 from minid.containers.runner import SIGKILL, Runner, signal_number
 from minid.containers.store import Store
@@ -59,6 +61,7 @@ class Containers:
         execs: Execs,
         runner: Runner,
         contents: Contents,
+        networking: Networking,
         news: News,
         host: Host,
         images_named: filters.Lookups,
@@ -71,6 +74,7 @@ class Containers:
         self._execs = execs
         self._runner = runner
         self._contents = contents
+        self._networking = networking
         self._news = news
         self._host = host
         self._lookups = images_named
@@ -218,6 +222,7 @@ class Containers:
         if new == container.name:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         self._store.replace(dataclasses.replace(container, name=new))
+        self._networking.renamed(self.get(container.id))
         self._news.publish(self.get(container.id), "rename", {"oldName": "/" + container.name})
 
     async def update(
@@ -241,6 +246,18 @@ class Containers:
             self._store.replace(dataclasses.replace(self.get(container.id), host_config=host_config))
         self._news.publish(updated, "update")
         return tuple(warnings)
+
+    async def connect(self, ref: str, network: str, settings: Any) -> None:
+        """Join a network; ``settings`` is the API's ``EndpointSettings``. Raises NotFound, Forbidden and others."""
+        container_id = self.get(ref).id
+        async with self._runner.locks[container_id]:
+            await self._networking.connect(self.get(container_id), network, settings)
+
+    async def disconnect(self, ref: str, network: str) -> None:
+        """Leave a network."""
+        container_id = self.get(ref).id
+        async with self._runner.locks[container_id]:
+            await self._networking.disconnect(self.get(container_id), network)
 
     async def prune(self, wanted: Mapping[str, Sequence[str]]) -> tuple[Ids, int]:
         """Remove every container that does not run and matches; ids and bytes."""

@@ -177,7 +177,8 @@ class Networks:
             taken = await self._taken(except_device=device)
             chosen = ipam.choose_subnet(4, self._pools or ipam.DEFAULT_POOLS, taken)
             interface = ipaddress.ip_interface(f"{ipam.first_host(chosen)}/{chosen.prefixlen}")
-        subnets = [Subnet(str(interface.network), str(interface.ip), config.fixed_cidr)]
+        aux = {"DefaultGatewayIPv4": config.default_gateway} if config.default_gateway else {}
+        subnets = [Subnet(str(interface.network), str(interface.ip), config.fixed_cidr, aux)]
         if config.ipv6:
             subnets.append(await self._plan_default_v6(device, known))
         return Network(
@@ -202,12 +203,13 @@ class Networks:
     async def _plan_default_v6(self, device: str, known: Network | None) -> Subnet:
         config = self._config
         old = known.subnet(6) if known is not None and known.device == device else None
+        aux = {"DefaultGatewayIPv6": config.default_gateway_v6} if config.default_gateway_v6 else {}
         if config.bip6:
             interface = ipaddress.ip_interface(config.bip6)
-            return Subnet(str(interface.network), str(interface.ip), config.fixed_cidr_v6)
+            return Subnet(str(interface.network), str(interface.ip), config.fixed_cidr_v6, aux)
         if config.fixed_cidr_v6:
             network = ipaddress.ip_network(config.fixed_cidr_v6)
-            return Subnet(str(network), ipam.first_host(network))
+            return Subnet(str(network), ipam.first_host(network), "", aux)
         if old is not None:
             return old
         pools = [pool for pool in self._pools if ":" in pool[0]] or [(creation.unique_local(), 64)]
@@ -471,7 +473,8 @@ class Networks:
             except (InvalidParameter, Failed) as error:
                 failure = error
                 continue
-            return addresses.text(number), addresses.whole.prefixlen, subnet.gateway
+            gateway = subnet.aux_addresses.get(f"DefaultGatewayIPv{version}") or subnet.gateway
+            return addresses.text(number), addresses.whole.prefixlen, gateway
         raise failure or Conflict("Address already in use")
 
     # -- telling

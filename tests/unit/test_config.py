@@ -164,8 +164,8 @@ def test_a_daemon_json_is_valid_as_it_stands(tmp_path, indent):
     assert config.default_network_opts == {"bridge": {"com.docker.network.driver.mtu": "1450"}}
     assert config.log_opts["max-file"] == "5"
     warned = {warning.split(": ")[1] for warning in config.warnings}
-    assert {"tls", "runtimes", "exec-opts", "icc", "iptables"} <= warned
-    assert not {"live-restore", "default-runtime", "ip", "experimental", "selinux-enabled"} & warned
+    assert {"tls", "runtimes", "exec-opts", "iptables"} <= warned
+    assert not {"live-restore", "default-runtime", "ip", "icc", "experimental", "selinux-enabled"} & warned
 
 
 def test_byte_order_marks_and_escapes_of_json(tmp_path):

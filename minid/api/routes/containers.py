@@ -13,7 +13,6 @@ from minid.api.schema import container as schema
 from minid.containers.model import Container, ListFilter
 from minid.errors import InvalidParameter, MinidError, Unsupported
 from minid.images.rootfs import Rootfs
-from minid.network.fixed import network_ids
 
 routes = Routes()
 
@@ -53,7 +52,6 @@ async def container_list(call: Call) -> web.StreamResponse:
 async def summarize(call: Call, containers: Iterable[Container], *, sizes: bool) -> list[dict[str, Any]]:
     """The list's elements. An image name that has moved on to another image gives way to the image's ID."""
     services, now_ns = call.services, time.time_ns()
-    networks = network_ids(services.engine_id)
     found: dict[str, str] = {}
     elements = []
     for container in containers:
@@ -66,7 +64,8 @@ async def summarize(call: Call, containers: Iterable[Container], *, sizes: bool)
                 container,
                 image=name if found[name] == container.image_id else container.image_id,
                 now_ns=now_ns,
-                network_ids=networks,
+                joined=services.networking.joined(container),
+                sandbox=services.networking.sandbox(container),
                 size=await services.containers.size(container.id) if sizes else None,
             )
         )
@@ -91,7 +90,8 @@ async def container_inspect(call: Call) -> web.StreamResponse:
             graph_driver=schema.graph_driver(
                 container.storage_driver, find_rootfs(call, container), container.state
             ),
-            network_ids=network_ids(services.engine_id),
+            joined=services.networking.joined(container),
+            sandbox=services.networking.sandbox(container),
             size=await services.containers.size(container.id) if call.flag("size") else None,
         )
     )

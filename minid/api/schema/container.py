@@ -4,12 +4,12 @@ Shapes: ``Engine API v1.44 § ContainerSummary, ContainerInspect``; what is ``nu
 compared with a running dockerd.
 """
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from minid.api.schema.duration import human_duration
+from minid.api.schema.endpoint import network_settings, networks, port_list
 from minid.api.schema.naming import null_empty, read, timestamp, without_empty, write
+from minid.containers import lifecycle
 from minid.containers.model import (
     Container,
     ContainerConfig,
@@ -21,9 +21,10 @@ from minid.containers.model import (
     RestartPolicy,
     State,
 )
+from minid.containers.networking import Joined
 from minid.errors import InvalidParameter
 from minid.images.rootfs import Rootfs
-from minid.network.fixed import network_of
+from minid.network.model import Sandbox
 
 RESOURCE_NAMES = tuple(write(Resources()))
 NOT_KEPT = {  # resources that minid has no field for, as dockerd shows them when they were not given
@@ -88,7 +89,8 @@ def summary(
     *,
     image: str,
     now_ns: int,
-    network_ids: Mapping[str, str],
+    joined: Sequence[Joined],
+    sandbox: Sandbox | None,
     size: tuple[int, int] | None,
 ) -> dict[str, Any]:
     """One element of ``GET /containers/json``. ``size``: bytes of the writable part and of everything."""
@@ -99,12 +101,12 @@ def summary(
         "ImageID": container.image_id,
         "Command": command_line(container.path, container.args),
         "Created": container.created_ns // 1_000_000_000,
-        "Ports": [],
+        "Ports": port_list(container, sandbox),
         "Labels": dict(container.config.labels),
         "State": container.state.status,
-        "Status": status_text(container.state, now_ns),
+        "Status": lifecycle.status_text(container.state, now_ns),
         "HostConfig": {"NetworkMode": container.host_config.network_mode},
-        "NetworkSettings": {"Networks": networks(container, network_ids)},
+        "NetworkSettings": {"Networks": networks(container, joined)},
         "Mounts": [mount_point(mount) for mount in container.mounts],
     }
     if size is not None:
@@ -117,7 +119,8 @@ def inspect(
     *,
     paths: dict[str, str],
     graph_driver: dict[str, Any],
-    network_ids: Mapping[str, str],
+    joined: Sequence[Joined],
+    sandbox: Sandbox | None,
     size: tuple[int, int] | None,
 ) -> dict[str, Any]:
     """``GET /containers/{id}/json``. ``paths``: ResolvConfPath, HostnamePath and HostsPath."""
@@ -142,7 +145,7 @@ def inspect(
         "GraphDriver": graph_driver,
         "Mounts": [mount_point(mount) for mount in container.mounts],
         "Config": config(container.config),
-        "NetworkSettings": network_settings(container, network_ids),
+        "NetworkSettings": network_settings(container, joined, sandbox),
     }
     if size is not None:
         data |= {"SizeRw": size[0], "SizeRootFs": size[1]}
@@ -176,28 +179,6 @@ def state(state: State) -> dict[str, Any]:
         "StartedAt": timestamp(state.started_at_ns),
         "FinishedAt": timestamp(state.finished_at_ns),
     }
-
-
-def status_text(state: State, now_ns: int) -> str:
-    """``"Up 5 minutes"``: what ``docker ps`` shows under STATUS."""
-
-    def since(time_ns: int) -> str:
-        return human_duration((now_ns - time_ns) / 1e9)
-
-    match state.status:
-        case "running":
-            return f"Up {since(state.started_at_ns)}"
-        case "paused":
-            return f"Up {since(state.started_at_ns)} (Paused)"
-        case "restarting":
-            return f"Restarting ({state.exit_code}) {since(state.finished_at_ns)} ago"
-        case "removing":
-            return "Removal In Progress"
-        case "dead":
-            return "Dead"
-    if not state.started_at_ns:
-        return "Created"
-    return f"Exited ({state.exit_code}) {since(state.finished_at_ns)} ago" if state.finished_at_ns else ""
 
 
 def command_line(path: str, args: tuple[str, ...]) -> str:
@@ -263,69 +244,6 @@ def mount_point(mount: MountPoint) -> dict[str, Any]:
         "Name",
         "Driver",
     )
-
-
-# --- network settings
-
-
-def endpoint_id(container: Container, network: str) -> str:
-    """An endpoint lives as long as its container runs."""
-    if not container.state.running:
-        return ""
-    return hashlib.sha256(
-        f"endpoint {container.id} {network} {container.state.started_at_ns}".encode()
-    ).hexdigest()
-
-
-def networks(container: Container, network_ids: Mapping[str, str]) -> dict[str, Any]:
-    names = list(container.networking.endpoints_config) or [network_of(container.host_config.network_mode)]
-    return {name: _endpoint(container, name, network_ids) for name in names if name}
-
-
-def _endpoint(container: Container, network: str, network_ids: Mapping[str, str]) -> dict[str, Any]:
-    wanted = container.networking.endpoints_config.get(network)
-    wanted = wanted if isinstance(wanted, dict) else {}
-    return {
-        "IPAMConfig": wanted.get("IPAMConfig"),
-        "Links": wanted.get("Links"),
-        "Aliases": wanted.get("Aliases"),
-        "MacAddress": "",
-        "NetworkID": network_ids.get(network, ""),
-        "EndpointID": endpoint_id(container, network) if network in network_ids else "",
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DriverOpts": wanted.get("DriverOpts"),
-        "DNSNames": None,
-    }
-
-
-def network_settings(container: Container, network_ids: Mapping[str, str]) -> dict[str, Any]:
-    running = container.state.running
-    sandbox = hashlib.sha256(f"sandbox {container.id}".encode()).hexdigest() if running else ""
-    return {
-        "Bridge": "",
-        "SandboxID": sandbox,
-        "SandboxKey": f"/proc/{container.state.pid}/ns/net" if running else "",
-        "Ports": {},
-        "HairpinMode": False,
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "SecondaryIPAddresses": None,
-        "SecondaryIPv6Addresses": None,
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": networks(container, network_ids),
-    }
 
 
 def own_files(container: Container) -> dict[str, str]:

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from minid.api.routing import Router, Routes, compile_template
 from minid.api.schema import container as schema
 from minid.api.schema import image as image_schema
-from minid.api.schema.duration import human_duration
 from minid.api.schema.event import without_tag
 from minid.api.schema.naming import camel, fixed_timestamp, parse_timestamp, timestamp, write
 from minid.api.schema.path import go_file_mode
 from minid.api.server import check_version, split_version
+from minid.containers import lifecycle
 from minid.containers.model import ContainerConfig, HostConfig, Mount, State
+from minid.containers.networking import Joined
 from minid.errors import InvalidParameter
+from minid.network.model import Network
 from tests.unit.api.double import container
 
 SECOND = 1_000_000_000
@@ -141,7 +143,8 @@ def test_config_defaults_as_dockerd_shows_them() -> None:
 
 def test_inspect_and_list_agree_with_the_state() -> None:
     running = container()
-    shown = schema.inspect(running, paths={}, graph_driver={}, network_ids={"none": "n" * 64}, size=None)
+    joined = [Joined("none", {}, Network("n" * 64, "none", "null", 0), None)]
+    shown = schema.inspect(running, paths={}, graph_driver={}, joined=joined, sandbox=None, size=None)
     assert (shown["Name"], shown["Image"], shown["ExecIDs"]) == ("/c1", running.image_id, None)
     assert shown["Created"] == "2023-11-14T22:13:20.123456789Z"
     assert shown["State"]["FinishedAt"] == "0001-01-01T00:00:00Z"
@@ -152,7 +155,12 @@ def test_inspect_and_list_agree_with_the_state() -> None:
     assert len(endpoint["EndpointID"]) == 64
     json.dumps(shown)
     line = schema.summary(
-        running, image="busybox", now_ns=running.state.started_at_ns + SECOND, network_ids={}, size=None
+        running,
+        image="busybox",
+        now_ns=running.state.started_at_ns + SECOND,
+        joined=joined,
+        sandbox=None,
+        size=None,
     )
     assert (line["Names"], line["Status"], line["Ports"]) == (["/c1"], "Up 1 second", [])
     assert (line["State"], line["Command"]) == ("running", "sh")
@@ -173,34 +181,10 @@ def test_inspect_and_list_agree_with_the_state() -> None:
     ],
 )
 def test_status(state: State, text: str) -> None:
-    assert schema.status_text(state, 120 * SECOND + 1) == text
+    assert lifecycle.status_text(state, 120 * SECOND + 1) == text
     flags = schema.state(state)
     assert flags["Running"] is (state.status in ("running", "paused", "restarting"))
     assert flags["Restarting"] is (state.status == "restarting")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-1, "Less than a second"),
-        (0.9, "Less than a second"),
-        (1.9, "1 second"),
-        (59, "59 seconds"),
-        (60, "About a minute"),
-        (119, "About a minute"),
-        (3599, "59 minutes"),
-        (3600, "About an hour"),
-        (5399, "About an hour"),
-        (5400, "2 hours"),
-        (47 * 3600, "47 hours"),
-        (48 * 3600, "2 days"),
-        (14 * 86400, "2 weeks"),
-        (60 * 86400, "2 months"),
-        (730 * 86400, "2 years"),
-    ],
-)
-def test_human_duration(seconds: float, text: str) -> None:
-    assert human_duration(seconds) == text
 
 
 def test_command_line() -> None:
