@@ -82,3 +82,30 @@ def test_sixty_containers_at_once(running: Running) -> None:
             )
         )
     assert statuses == {204}
+
+
+def test_no_output_is_lost_by_many_clients_at_once(running: Running) -> None:
+    """Each ``run`` prints on both streams and ends at once with a code of its own."""
+
+    def run(number: int) -> None:
+        script = f"echo out {number}; echo err {number} >&2; exit {number % 100}"
+        result = running.docker("run", "--rm", "--network", "none", running.image, "sh", "-c", script)
+        assert (result.code, result.out, result.err) == (number % 100, f"out {number}\n", f"err {number}\n")
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        list(pool.map(run, range(120 if running.engine.kind == "minid" else 12)))
+
+
+def test_large_output_costs_the_daemon_nothing(running: Running) -> None:
+    """100 MB go from the container to the client by the shim; the daemon's memory does not see them."""
+    size_bytes = 100_000_000 if running.engine.kind == "minid" else 5_000_000
+    before = resident_kib(running.engine.pid)
+    command = ("run", "--rm", "--network", "none", running.image, "head", "-c", str(size_bytes), "/dev/zero")
+    with running.docker.popen(*command) as process:
+        assert process.stdout is not None
+        seen = 0
+        while part := process.stdout.read(1 << 20):
+            seen += len(part)
+        assert process.wait() == 0
+    assert seen == size_bytes
+    assert running.engine.kind != "minid" or resident_kib(running.engine.pid) - before < 4096
