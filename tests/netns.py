@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from minid.kernel import syscall
 
@@ -33,7 +33,7 @@ def _in_thread(function: Callable[[], T]) -> T:
     fine, result = outcome[0]
     if not fine:
         raise result
-    return result
+    return cast("T", result)
 
 
 class Namespace:

@@ -27,9 +27,17 @@ _ATTEMPTS = 16
 class Firewall:
     """Our table as it should be, and the means to make it so. Raises Failed with the kernel's word."""
 
-    def __init__(self, table: str = "minid", *, host_policy: bool = False) -> None:
+    def __init__(self, table: str = "minid", *, host_policy: bool = False, proxied: bool = True) -> None:
+        """``host_policy``: ports published to other machines obey the host's input rules.
+
+        ``proxied``: the port holder serves what arrives at its sockets, so that packets may be left to them.
+        """
+        if host_policy and not proxied:
+            raise ValueError("published ports can't obey the host's input rules without a proxy")
         self.table = table
         self._host_policy = host_policy
+        self._proxied = proxied
+        self._bridged = False  # whether the table is made for br_netfilter
         self._networks: dict[str, NetworkRules] = {}
         self._ports: dict[PublishedPort, ruleset.Elements] = {}
         self._connection: Connection | None = None
@@ -93,7 +101,7 @@ class Firewall:
                 keys.add(key)
         self._ports |= elements
         try:
-            self._change([], [one for some in elements.values() for one in some])
+            self._change([], [one for some in elements.values() for one in some] + self._neighbours(elements))
         except Failed:
             for port in elements:
                 del self._ports[port]
@@ -101,16 +109,29 @@ class Firewall:
 
     def unpublish(self, *ports: PublishedPort) -> None:
         """Idempotent."""
-        gone = [one for port in ports for one in self._ports.pop(port, [])]
+        gone = {port: self._ports.pop(port) for port in ports if port in self._ports}
         if gone:
-            self._change(gone, [])
+            elements = [one for some in gone.values() for one in some]
+            self._change(elements + self._neighbours(gone, leaving=True), [])
+
+    def _neighbours(self, ports: Iterable[PublishedPort], *, leaving: bool = False) -> ruleset.Elements:
+        """What the set ``hairpin`` must get or lose with ``ports``; several ports may share an element."""
+        found: dict[Key, tuple[str, objects.Element]] = {}
+        if self._bridged:
+            for port in ports:
+                for name, element in ruleset.hairpin_elements(port):
+                    found[name, element.key, False] = (name, element)
+        if leaving:
+            shared = {key for port in self._ports for key in _keys(ruleset.hairpin_elements(port))}
+            return [found[key] for key in found if key not in shared]
+        return [found[key] for key in found if key not in self._applied]
 
     def present(self) -> bool:
         """Whether our table is in the kernel as we made it; False when somebody flushed or changed it.
 
         One round trip while nobody has changed any rule on the machine.
         """
-        if self._generation is None:
+        if self._generation is None or self._bridged != self._bridged_now():
             return False
         try:
             generation = self._kernel().generation()
@@ -181,9 +202,19 @@ class Firewall:
                 return
         self._rebuild()
 
+    def _bridged_now(self) -> bool:
+        """Whether the kernel calls the IP hooks for frames within a bridge, and the port holder can help."""
+        return self._proxied and "1" in (
+            sysctls.find("bridge", "bridge-nf-call-iptables"),
+            sysctls.find("bridge", "bridge-nf-call-ip6tables"),
+        )
+
     def _rebuild(self) -> None:
         elements = [one for rules in self._networks.values() for one in ruleset.network_elements(rules)]
         elements += [one for some in self._ports.values() for one in some]
+        self._bridged = self._bridged_now()
+        self._applied = set()
+        elements += self._neighbours(self._ports)
         requests = ruleset.base(self.table, host_policy=self._host_policy)
         requests += ruleset.add(self.table, elements)
         kernel = self._kernel()

@@ -2,10 +2,11 @@
 
     table inet minid
       set  bridges      {ifname}            our bridges
-      set  same         {ifname . ifname}   minid0 . minid0: from a bridge to itself
-      set  talking      {ifname . ifname}   the same, where containers may talk to each other (icc)
+      set  talking      {ifname . ifname}   minid0 . minid0: where containers may talk to each other (icc)
       set  internal     {ifname}            networks with no way in or out
-      set  masquerade4  {subnets}, masquerade6
+      set  subnets4     {subnets}           all of ours; subnets6
+      set  masquerade4  {subnets}           those whose outbound traffic gets the host's address; masquerade6
+      set  hairpin      {ifname . proto . port}   see ``hairpin_elements``
       map  address4     {ipv4 . proto . port : ipv4 . port}   published at one address; address6
       map  every4       {proto . port : ipv4 . port}          published at every address; every6
 
@@ -52,9 +53,11 @@ class PublishedPort:
 
 SETS = (
     o.Set("bridges", (o.IFNAME,)),
-    o.Set("same", (o.IFNAME, o.IFNAME)),
     o.Set("talking", (o.IFNAME, o.IFNAME)),
     o.Set("internal", (o.IFNAME,)),
+    o.Set("hairpin", (o.IFNAME, o.INET_PROTO, o.INET_SERVICE)),
+    o.Set("subnets4", (o.IPV4_ADDR,), interval=True),
+    o.Set("subnets6", (o.IPV6_ADDR,), interval=True),
     o.Set("masquerade4", (o.IPV4_ADDR,), interval=True),
     o.Set("masquerade6", (o.IPV6_ADDR,), interval=True),
     o.Set("address4", (o.IPV4_ADDR, o.INET_PROTO, o.INET_SERVICE), (o.IPV4_ADDR, o.INET_SERVICE)),
@@ -140,6 +143,11 @@ def base(table: str, *, host_policy: bool = False) -> list[o.Request]:
         ),
         rule(
             "prerouting",
+            e.meta("iifname") + _protocol_and_port(4) + e.lookup("hairpin") + e.accept(),
+            comment="the port holder serves neighbours",
+        ),
+        rule(
+            "prerouting",
             (_FROM_OURS if host_policy else b"") + _TO_THIS_HOST + e.jump("published"),
             comment="from containers" if host_policy else "from everywhere",
         ),
@@ -167,8 +175,13 @@ def base(table: str, *, host_policy: bool = False) -> list[o.Request]:
         ),
         rule(
             "postrouting",
-            _BETWEEN + e.lookup("same") + _PUBLISHED + e.masquerade(),
-            comment="to a neighbour through a published port",
+            _TO_OURS + _PUBLISHED + _ip4(12) + e.lookup("subnets4") + e.masquerade(),
+            comment="from containers to published ports",
+        ),
+        rule(
+            "postrouting",
+            _TO_OURS + _PUBLISHED + _ip6(8) + e.lookup("subnets6") + e.masquerade(),
+            comment="from containers to published ports",
         ),
         rule(
             "postrouting",
@@ -193,20 +206,19 @@ def network_elements(rules: NetworkRules) -> Elements:
     """Raises ValueError for a device name or a subnet that is none."""
     device = o.ifname(rules.name)
     pair = o.Element(o.join(device, device))
-    elements: Elements = [("bridges", o.Element(device)), ("same", pair)]
+    elements: Elements = [("bridges", o.Element(device))]
     if rules.icc:
         elements.append(("talking", pair))
     if rules.internal:
         elements.append(("internal", o.Element(device)))
-    elif rules.masquerade:
-        for text in rules.subnets:
-            subnet = ipaddress.ip_network(text, strict=False)
-            after = int(subnet.broadcast_address) + 1
-            size_bytes = subnet.max_prefixlen // 8
-            end = after.to_bytes(size_bytes, "big") if after < 1 << subnet.max_prefixlen else b""
-            elements.append(
-                (f"masquerade{subnet.version}", o.Element(subnet.network_address.packed, end=end))
-            )
+    for text in rules.subnets:
+        subnet = ipaddress.ip_network(text, strict=False)
+        after = int(subnet.broadcast_address) + 1
+        end = after.to_bytes(subnet.max_prefixlen // 8, "big") if after < 1 << subnet.max_prefixlen else b""
+        interval = o.Element(subnet.network_address.packed, end=end)
+        elements.append((f"subnets{subnet.version}", interval))
+        if rules.masquerade and not rules.internal:
+            elements.append((f"masquerade{subnet.version}", interval))
     return elements
 
 
@@ -229,6 +241,19 @@ def port_elements(port: PublishedPort) -> Elements:
         else:
             elements.append((f"address{version}", o.Element(o.join(host.packed, *key), data)))
     return elements
+
+
+def hairpin_elements(port: PublishedPort) -> Elements:
+    """Leave neighbours of the container, and itself, to the port holder's sockets.
+
+    Needed while the kernel calls the IP hooks for bridged frames (br_netfilter, which Docker and Kubernetes
+    load): a frame whose new destination is on the bridge that it came from then never leaves the bridge, and
+    no bridge sends a frame back to the port that it came from, nor from one isolated port to another.
+    """
+    if port.protocol == "sctp":
+        return []  # the port holder does not serve it
+    key = o.join(o.ifname(port.bridge), bytes((_PROTOCOLS[port.protocol],)), o.port(port.host_port))
+    return [("hairpin", o.Element(key))]
 
 
 def add(table: str, elements: Iterable[tuple[str, o.Element]]) -> list[o.Request]:

@@ -1,13 +1,26 @@
 """The firewall's promises, with real packets between namespaces: a host, containers, another host."""
 
+import asyncio
+import contextlib
+import os
 import socket
-from collections.abc import Callable, Iterator
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
+from minid.kernel import syscall
 from minid.network.firewall import Firewall, NetworkRules, PublishedPort
+from minid.network.holder import PRELOAD, PortHolder
+from minid.network.model import PortSpec
+from minid.network.ports import Ports
+from minid.shim.client import Forkserver
 from tests.netns import REFUSED_S, Namespace, peer_of
 
+T = TypeVar("T")
 BRIDGES = {"minid0": 30, "br-other": 31, "br-internal": 32, "br-silent": 33}
 NETWORKS = (
     NetworkRules("minid0", ("172.30.0.0/24", "fd30::/64")),
@@ -20,10 +33,13 @@ OUTSIDE4, OUTSIDE6 = "10.9.0.2", "fd09::2"
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, bridged: str) -> None:
         self.spaces: list[Namespace] = []
         self.host = self.space()
         self.host.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+        for family in ("iptables", "ip6tables"):
+            with contextlib.suppress(FileNotFoundError):
+                self.host.write(f"/proc/sys/net/bridge/bridge-nf-call-{family}", bridged)
         for bridge, net in BRIDGES.items():
             self.host.sh(
                 f"ip link add {bridge} type bridge",
@@ -38,8 +54,27 @@ class World:
         self.b1 = self.container("br-other", 2)
         self.i1, self.i2 = self.container("br-internal", 2), self.container("br-internal", 3)
         self.s1, self.s2 = self.container("br-silent", 2), self.container("br-silent", 3)
+        self.directory = tempfile.TemporaryDirectory()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
         self.firewall = Firewall()
+        self.ports = Ports((32768, 32999))
         self.do(lambda: self.firewall.ensure(NETWORKS))
+        self.forkserver, self.holder = self.inside(self._start_holder())
+
+    def _run(self) -> None:
+        """The daemon's thread: in the host's namespace, and so is whatever it starts."""
+        syscall.setns(self.host.fd, syscall.CLONE_NEWNET)
+        self.loop.run_forever()
+
+    async def _start_holder(self) -> tuple[Forkserver, PortHolder]:
+        forkserver = Forkserver([PRELOAD])
+        return forkserver, PortHolder(forkserver, Path(self.directory.name) / "ports.sock")
+
+    def inside(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run it as the daemon would, in the host's namespace."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
 
     def space(self) -> Namespace:
         self.spaces.append(Namespace())
@@ -56,42 +91,60 @@ class World:
         return made
 
     def do(self, function: Callable[[], object]) -> None:
-        """In the host's namespace, as the daemon would."""
-        self.host.inside(function)
+        async def call() -> None:
+            function()
 
-    def publish(self, host_port: int = 5000, **fields: str) -> PublishedPort:
+        self.inside(call())
+
+    def publish(
+        self,
+        host_port: int = 5000,
+        protocol: str = "tcp",
+        host_ip: str = "",
+        ip4: str = "172.30.0.2",
+        ip6: str = "fd30::2",
+        bridge: str = "minid0",
+    ) -> PublishedPort:
         """Lead a host port to port 80 of a1."""
-        values = {"protocol": "tcp", "host_ip": "", "ip4": "172.30.0.2", "ip6": "fd30::2", "bridge": "minid0"}
-        values |= fields
-        port = PublishedPort(
-            values["protocol"],
-            values["host_ip"],
-            host_port,
-            values["ip4"],
-            values["ip6"],
-            80,
-            values["bridge"],
-        )
-        self.do(lambda: self.firewall.publish(port))
+        port = PublishedPort(protocol, host_ip, host_port, ip4, ip6, 80, bridge)
+
+        async def publish() -> None:
+            reserved = self.ports.reserve([PortSpec(protocol, 80, host_ip, (host_port, host_port))])
+            self.firewall.publish(port)
+            await self.holder.hold(reserved[0], port, {})
+
+        self.inside(publish())
         return port
 
+    def unpublish_all(self) -> None:
+        async def unpublish() -> None:
+            self.firewall.unpublish(*self.firewall.ports)
+            for reservation in tuple(self.ports):
+                await self.holder.release(reservation)
+                self.ports.release([reservation])
+
+        self.inside(unpublish())
+
     def close(self) -> None:
+        self.unpublish_all()
+        self.do(self.holder.close)
+        self.do(self.forkserver.close)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
         self.firewall.close()
         for space in self.spaces:
             space.close()
+        self.directory.cleanup()
 
 
 @pytest.fixture(scope="module", params=["bridged frames filtered", "bridged frames unfiltered"])
 def shared(request: pytest.FixtureRequest) -> Iterator[World]:
     """With br_netfilter calling the IP hooks for frames within a bridge, and without."""
-    made = World()
     value = "1" if request.param == "bridged frames filtered" else "0"
-    try:
-        made.host.write("/proc/sys/net/bridge/bridge-nf-call-iptables", value)
-        made.host.write("/proc/sys/net/bridge/bridge-nf-call-ip6tables", value)
-    except FileNotFoundError:
-        if value == "1":
-            pytest.skip("this kernel has no br_netfilter")
+    if value == "1" and not os.path.exists("/proc/sys/net/bridge/bridge-nf-call-iptables"):
+        pytest.skip("this kernel has no br_netfilter")
+    made = World(value)
     yield made
     made.close()
 
@@ -99,7 +152,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[World]:
 @pytest.fixture
 def world(shared: World) -> Iterator[World]:
     yield shared
-    shared.do(lambda: shared.firewall.unpublish(*shared.firewall.ports))
+    shared.unpublish_all()
     for space in shared.spaces:
         while space._sockets:
             space._sockets.pop().close()
@@ -161,11 +214,11 @@ def test_published_at_one_address(world: World, web: socket.socket) -> None:
     assert not world.host.reaches("127.0.0.1", 5000)
 
 
-def test_one_address_has_its_own_container(world: World, web: socket.socket) -> None:
+def test_each_address_has_its_own_container(world: World, web: socket.socket) -> None:
     second = world.a2.listen("0.0.0.0", 80)
     world.publish(host_ip=HOST4, ip4="172.30.0.3", ip6="")
-    world.publish()
-    peer_of(second, world.outside.connect(HOST4, 5000))
+    world.publish(host_ip="127.0.0.1")
+    assert peer_of(second, world.outside.connect(HOST4, 5000)) == OUTSIDE4
     peer_of(web, world.host.connect("127.0.0.1", 5000))
 
 
@@ -343,6 +396,38 @@ def sctp_init(source: int, destination: int) -> bytes:
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     return header + (crc ^ 0xFFFFFFFF).to_bytes(4, "little") + chunk
+
+
+@pytest.mark.parametrize("ip6", ["fd30::2", ""])
+def test_localhost_over_ipv6(world: World, web6: socket.socket, ip6: str) -> None:
+    world.publish(ip6=ip6)
+    assert peer_of(web6, world.host.connect("::1", 5000)) == ("fd30::1" if ip6 else "::ffff:172.30.0.1")
+
+
+def test_ipv6_clients_of_a_container_without_ipv6(world: World, web: socket.socket) -> None:
+    world.publish(ip6="")
+    peer_of(web, world.outside.connect(HOST6, 5000))
+    peer_of(web, world.a2.connect(HOST6, 5000))
+
+
+def test_link_local_address(world: World, web6: socket.socket) -> None:
+    world.publish()
+    link_local = world.host.sh("ip -6 -o addr show dev out0 scope link").split()[3].split("/")[0]
+    peer_of(web6, world.outside.connect(f"{link_local}%eth0", 5000))
+
+
+def test_udp_over_the_loopback_of_ipv6(world: World) -> None:
+    server = world.a1.udp("0.0.0.0", 80)
+    world.publish(protocol="udp", ip6="")
+    for space, address in ((world.host, "::1"), (world.outside, HOST6)):
+        client = space.udp("::", 0)
+        client.connect((address, 5000))  # takes answers from that address only
+        for text in (b"one", b"two"):
+            client.send(text)
+            data, sender = server.recvfrom(10)
+            assert data == text
+            server.sendto(data.upper(), sender)
+            assert client.recv(10) == text.upper()
 
 
 def test_range_of_ports(world: World, web: socket.socket) -> None:
