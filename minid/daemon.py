@@ -29,8 +29,9 @@ from minid.containers.store import Store
 from minid.containers.tasks import Tasks
 from minid.errors import Failed, MinidError
 from minid.events import EventBus
-from minid.images.service import Images
+from minid.images.service import UNUSED_KEEP_S, Images
 from minid.images.snapshots import Snapshots
+from minid.kernel import memory
 from minid.kernel.cgroups import Tree
 from minid.layout import Layout
 from minid.network.service import Networks
@@ -44,6 +45,8 @@ PRELOAD = (
     "minid.volumes.copyup",
     "minid.containers.archive_jobs",
 )
+
+HOUSEKEEPING_S = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +83,7 @@ class Daemon:
             self.events,
             insecure_registries=config.insecure_registries,
             downloads_max=config.max_concurrent_downloads,
+            uploads_max=config.max_concurrent_uploads,
         )
         self.volumes = Volumes(layout, self.database, self.events)
         store = Store(self.database)
@@ -210,11 +214,27 @@ async def _serve(config: Config, listeners: list[Listener]) -> None:
     log.info(
         "listening", extra={"hosts": ",".join(config.hosts), "storage_driver": daemon.snapshots.driver_name}
     )
+    memory.trim()
+    housekeeping = loop.create_task(_keep_house(daemon))
     await stop.wait()
+    housekeeping.cancel()
     sdnotify.notify("STOPPING=1")
     log.info("stopping; containers go on running")
     await server.close()
     await daemon.close()
+
+
+async def _keep_house(daemon: Daemon) -> None:
+    """Now and then, remove what pulls that nobody took up again have left."""
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_S)
+        try:
+            freed_bytes = await daemon.images.sweep(older_than_s=UNUSED_KEEP_S)
+        except Exception:
+            log.exception("housekeeping failed")
+        else:
+            if freed_bytes:
+                log.info("removed what no image needs", extra={"freed_bytes": freed_bytes})
 
 
 def _seccomp_profile(config: Config) -> str:

@@ -16,7 +16,7 @@ from minid.kernel import process
 from minid.kernel.cgroups.hierarchy import Mount, parse_mounts, parse_own
 
 # What SQLite makes and removes as it likes, and the cache of compiled seccomp filters.
-_COMING_AND_GOING = re.compile(r"minid\.db-(wal|shm|journal)$|/seccomp(/[0-9a-f]{64})?$")
+_COMING_AND_GOING = re.compile(r"minid\.db-(wal|shm|journal)$|/seccomp(/[0-9a-f]{64})?$|/blobs/unsynced$")
 _INODE = re.compile(r":\[\d+\]$")
 
 
