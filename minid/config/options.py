@@ -95,7 +95,7 @@ OPTIONS: tuple[Option, ...] = (
     _set("seccomp-profile", text(checks.seccomp_profile), "builtin", "builtin, unconfined or the path of a profile"),
     _set("no-new-privileges", BOOL, False, "Set no-new-privileges for new containers"),
     _set("max-concurrent-downloads", integer(0), 3, "Layers downloaded at once, for each pull"),
-    _set("max-concurrent-uploads", integer(0), 5, "Layers uploaded at once, for each push", why=_NOT_YET),
+    _set("max-concurrent-uploads", integer(0), 5, "Layers uploaded at once, for each push"),
     _set("max-download-attempts", integer(0), 5, "Attempts for each download", why=_NOT_YET),
     _set("shutdown-timeout", integer(-1), 15, "Seconds to let requests finish when stopping", field="shutdown_timeout_s", why=_NOT_YET),
     _set("labels", list_of(checks.label), (), "key=value labels of the daemon", flag="label", reload=True),

@@ -165,6 +165,16 @@ class Catalog:
         )
         return [parse_exact(text) for text in rows]
 
+    def names_in(self, repository: Reference) -> list[Reference]:
+        """The references of one repository, sorted."""
+        name = repository.name
+        rows = self._database.connection.execute(
+            "SELECT reference FROM image_names WHERE (reference > ?1 || ':' AND reference < ?1 || ';') "
+            "OR (reference > ?1 || '@' AND reference < ?1 || 'A') ORDER BY reference",
+            (name,),
+        )
+        return [parse_exact(row["reference"]) for row in rows]
+
     def children(self, image_id: str) -> list[str]:
         return _column(self._database.connection, "SELECT id FROM images WHERE parent_id = ?", image_id)
 

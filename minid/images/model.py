@@ -46,13 +46,26 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Pushed:
+    """What the registry has now under ``tag``: a manifest of this digest and size."""
+
+    tag: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """One thing to tell who waits for a pull: of the layer or tag ``id`` ("" for the whole)."""
+    """One thing to tell who waits for a pull or push: of the layer or tag ``id`` ("" for the whole).
+
+    With ``pushed`` it is a result for programs, and says nothing else.
+    """
 
     id: str
     status: str
     current_bytes: int | None = None
     total_bytes: int | None = None
+    pushed: Pushed | None = None
 
 
 def history(image: Image, layer_sizes: Mapping[str, int]) -> list[HistoryEntry]:

@@ -1,4 +1,4 @@
-"""Images: the way in. Pull, look up, list, tag and delete; everything else in this package is behind it."""
+"""Images: the way in. Pull, push, look up, list, tag and delete; everything else in this package is behind it."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -18,13 +18,16 @@ from minid.images.layerstore import LayerStore
 from minid.images.model import Deleted, HistoryEntry, Image, Progress
 from minid.images.platform import Platform, host_platform, parse_platform
 from minid.images.pull import Puller
+from minid.images.push import Pusher
 from minid.images.recovery import Recovery
 from minid.images.reference import Reference, parse
 from minid.images.registry.authorizer import Auth
 from minid.images.registry.client import RETRY_DELAYS_S, Repository
 from minid.images.registry.endpoint import CERTS_DIRECTORIES, Certificates, InsecureRules
 from minid.images.registry.transport import Transport
+from minid.images.registry.uploads import Destination
 from minid.images.retention import Retention
+from minid.images.sources import ImageSources
 from minid.images.threads import BlockingPool
 from minid.images.transfer import BLOB_RETRY_DELAYS_S, Transfers
 from minid.kernel import memory
@@ -34,6 +37,7 @@ from minid.state import Database
 __all__ = ["Auth", "Deleted", "HistoryEntry", "Image", "Images", "Progress"]
 
 DOWNLOADS_MAX = 3
+UPLOADS_MAX = 5
 UNUSED_KEEP_S = 24 * 3600
 RESERVED = "scratch"
 
@@ -60,6 +64,7 @@ class Images:
         insecure_registries: Iterable[str] = (),
         certs_directories: Sequence[Path] = CERTS_DIRECTORIES,
         downloads_max: int = DOWNLOADS_MAX,
+        uploads_max: int = UPLOADS_MAX,
         host: Platform | None = None,
         retry_delays_s: tuple[float, ...] | None = None,
     ) -> None:
@@ -92,6 +97,16 @@ class Images:
             self._pool,
             self._durability,
             self._host,
+        )
+        self._sources = ImageSources(database)
+        self._pusher = Pusher(
+            self._content,
+            self._catalog,
+            self._sources,
+            self._retention,
+            self._pool,
+            limit=uploads_max,
+            retry_delays_s=retry_delays_s or BLOB_RETRY_DELAYS_S,
         )
         self._deletion = Deletion(self._catalog, self._retention, self._durability, events)
         self._recovery = Recovery(self._content, self._catalog, self._retention, snapshots, self._durability)
@@ -245,8 +260,28 @@ class Images:
             image = self._catalog.get(await self._puller.pull(reference, repository, platform, progress))
         finally:
             await asyncio.to_thread(memory.trim)  # the buffers of a large pull: 10 MB and more
+        self._sources.remember(image.id, reference)
         self._events.publish("image", "pull", reference.familiar, {"name": reference.familiar_name})
         return image
+
+    async def push(
+        self,
+        name: str,
+        *,
+        tag: str = "",
+        auth: Auth | None = None,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        """Push the tag ``tag`` of ``name``, or the one that ``name`` has, or all of its tags if there is none.
+
+        Cancel the task to stop it. Raises ``InvalidParameter``, ``NotFound`` (no such tag here),
+        ``Unauthorized``, ``Unavailable`` (the network), ``Failed``.
+        """
+        reference = _checked(parse(name))
+        if tag:
+            reference = reference.trimmed().with_tag(tag)
+        await self._pusher.push(reference, Destination(self._transport, reference, auth), progress)
+        self._events.publish("image", "push", reference.familiar, {"name": reference.familiar_name})
 
 
 def _checked(reference: Reference) -> Reference:

@@ -1,4 +1,4 @@
-"""Images: pull, list, inspect, history, tag, delete."""
+"""Images: pull, push, list, inspect, history, tag, delete."""
 
 from collections.abc import Callable
 
@@ -91,7 +91,15 @@ async def image_history(call: Call) -> web.StreamResponse:
 
 @routes.post("/images/{name:.*}/push", stoppable=True)
 async def image_push(call: Call) -> web.StreamResponse:
-    raise not_yet("pushing images")
+    """Push one tag, or all of a repository. Stops when the client goes away."""
+    auth = decode_registry_auth(call.request.headers.get("X-Registry-Auth", ""))
+
+    async def work(report: Callable[[Progress], None]) -> None:
+        await call.services.images.push(
+            call.parameters["name"], tag=call.text("tag"), auth=auth, progress=report
+        )
+
+    return await stream_progress(call, work, schema.progress)
 
 
 @routes.post("/images/{name:.*}/tag")

@@ -123,7 +123,11 @@ def deleted(item: Deleted) -> dict[str, str | None]:
 
 
 def progress(report: Progress) -> dict[str, Any]:
-    """One line of ``POST /images/create``; the bar's text is what older clients print."""
+    """One line of a pull or push; the bar's text is what older clients print."""
+    if report.pushed is not None:
+        pushed = report.pushed
+        aux = {"Tag": pushed.tag, "Digest": pushed.digest, "Size": pushed.size_bytes}
+        return {"progressDetail": {}, "aux": aux}
     data: dict[str, Any] = {"status": report.status}
     if report.current_bytes is not None:
         detail = without_empty({"current": report.current_bytes, "total": report.total_bytes or 0})

@@ -97,6 +97,10 @@ class Transport:
         self._schemes.pop(host, None)
         raise failures[-1]
 
+    def origin(self, host: str) -> URL:
+        """Scheme, host and port at which ``registry`` reaches ``host``, after it has."""
+        return URL(f"{self._schemes.get(host, 'https')}://{host}").origin()
+
     async def send(
         self,
         method: str,

@@ -11,6 +11,7 @@ Source: OCI distribution-spec § Push; distribution's "HTTP API V2" for ``Range`
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,7 +30,6 @@ from minid.images.registry.client import ERROR_BODY_MAX_BYTES, TRANSIENT_STATUSE
 from minid.images.registry.endpoint import registry_host
 from minid.images.registry.transport import (
     STALL_TIMEOUT_S,
-    Body,
     Transient,
     Transport,
     read_limited,
@@ -43,7 +43,8 @@ _OCTETS = {"Content-Type": "application/octet-stream"}
 
 log = logging.getLogger(__name__)
 
-Source = Callable[[int, int], AsyncIterator[bytes]]  # (first byte, how many) → the blob's bytes
+Parts = AsyncIterator[bytes]
+Source = Callable[[int, int], Parts]  # (first byte, how many) → the blob's bytes
 
 
 class WrongBytes(Failed):
@@ -91,7 +92,8 @@ class Destination:
         if authorizer is None:
             scope = f"{self._scope} repository:{from_path}:pull"
             authorizer = Authorizer(self._transport, self.host, scope, self._auth)
-            authorizer.header = self._authorizer.header  # good for both, if it is no token
+            if self._authorizer.header.startswith("Basic "):
+                authorizer.header = self._authorizer.header
             self._for_mounts[from_path] = authorizer
         query = URL.build(query={"mount": digest, "from": from_path}).raw_query_string
         response = await self._ask("POST", f"/blobs/uploads/?{query}", (201, 202), authorizer=authorizer)
@@ -123,7 +125,7 @@ class Destination:
         if first:
             headers["Content-Range"] = f"{first}-{first + size_bytes - 1}"
         upload.offset = None
-        response = await self._move("PATCH", upload, headers, lambda: source(first, size_bytes))
+        response = await self._move("PATCH", upload.location, headers, lambda: source(first, size_bytes))
         async with response:
             if response.status not in (202, 204):
                 raise await self._error(response, "an upload")
@@ -138,9 +140,8 @@ class Destination:
         headers = {**_OCTETS, "Content-Length": str(size_bytes)}
         if first and size_bytes:
             headers["Content-Range"] = f"{first}-{first + size_bytes - 1}"
-        upload.location = upload.location.update_query(digest=digest)
         body = (lambda: source(first, size_bytes)) if size_bytes else None
-        response = await self._move("PUT", upload, headers, body)
+        response = await self._move("PUT", _with_digest(upload.location, digest), headers, body)
         async with response:
             if response.status not in (200, 201, 202, 204):
                 raise await self._error(response, f"blob {short(digest)}")
@@ -213,19 +214,19 @@ class Destination:
         raise self._denied("it refused the token that it was given")
 
     async def _move(
-        self, method: str, upload: Upload, headers: Mapping[str, str], body: Callable[[], Body] | None
+        self, method: str, url: URL, headers: Mapping[str, str], body: "Callable[[], Parts] | None"
     ) -> aiohttp.ClientResponse:
         """Send a part of an upload, again where the registry redirects it to or with a new token."""
         for _ in range(MOVES_MAX):
             used = self._authorizer.header
-            response = await self._send(method, upload.location, headers, body)
+            response = await self._send(method, url, headers, body)
             challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
             if response.status == 401 and challenges:
-                response.release()
+                response.close()  # not release: the rest of the body need not be sent
                 await self._authorizer.renew(used, challenges)
             elif response.status in (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT):
-                upload.location = self._location(response)
-                response.release()
+                url = self._location(response)
+                response.close()
             else:
                 return response
         raise Failed(f"registry {self.host}: an upload was sent elsewhere more than {MOVES_MAX} times")
@@ -235,18 +236,23 @@ class Destination:
         method: str,
         url: URL,
         headers: Mapping[str, str] | None = None,
-        body: Callable[[], Body] | None = None,
+        body: "Callable[[], Parts] | None" = None,
     ) -> aiohttp.ClientResponse:
         """One request to an upload's place; the credentials go along to the registry itself only."""
-        ours = await self._transport.origin(self.host)
-        return await self._transport.send(
-            method,
-            url,
-            headers=headers or {},
-            authorization=self._authorizer.header if url.origin() == ours else "",
-            data=body() if body is not None else None,
-            answer_timeout_s=FINISH_TIMEOUT_S if method == "PUT" else STALL_TIMEOUT_S,
-        )
+        answer_timeout_s = FINISH_TIMEOUT_S if method == "PUT" else STALL_TIMEOUT_S
+        is_ours = url.origin() == self._transport.origin(self.host)
+        try:
+            async with asyncio.timeout(None) as stalled:
+                return await self._transport.send(
+                    method,
+                    url,
+                    headers=headers or {},
+                    authorization=self._authorizer.header if is_ours else "",
+                    data=_watched(body(), stalled, answer_timeout_s) if body is not None else None,
+                    answer_timeout_s=answer_timeout_s,
+                )
+        except TimeoutError:
+            raise Transient(f"registry {self.host}: takes no more of an upload; try again") from None
 
     async def _error(self, response: aiohttp.ClientResponse, what: str) -> MinidError:
         try:
@@ -254,6 +260,7 @@ class Destination:
         except MinidError:
             data = b""
         code, text = registry_error(data)
+        response.close()  # the rest of a refused upload need not be sent
         status = response.status
         if status in (401, 403) or code in ("UNAUTHORIZED", "DENIED"):
             return self._denied(text or f"it answered {status}")
@@ -276,9 +283,18 @@ class Destination:
 _LOST = ("BLOB_UPLOAD_UNKNOWN", "RANGE_INVALID")
 
 
-async def watched(parts: AsyncIterator[bytes], stall_timeout_s: float) -> AsyncIterator[bytes]:
-    """``parts``, as long as whoever takes them does so at least every ``stall_timeout_s``."""
-    task = asyncio.current_task()
-    assert task is not None
+def _with_digest(location: URL, digest: str) -> URL:
+    """The location as it was sent, byte for byte (it may be signed), and the digest."""
+    text = str(location)
+    return URL(f"{text}{'&' if '?' in text else '?'}digest={digest.replace(':', '%3A')}", encoded=True)
+
+
+async def _watched(parts: Parts, stalled: asyncio.Timeout, answer_timeout_s: float) -> Parts:
+    """``parts``; ``stalled`` expires when the other side does not take them."""
+    loop = asyncio.get_running_loop()
     async for part in parts:
+        with contextlib.suppress(RuntimeError):  # it has answered before the end
+            stalled.reschedule(loop.time() + STALL_TIMEOUT_S)
         yield part
+    with contextlib.suppress(RuntimeError):
+        stalled.reschedule(loop.time() + answer_timeout_s)
