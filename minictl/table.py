@@ -30,6 +30,9 @@ class Row:
         """Raises KeyError when there is no such field."""
         return self._fields[name](self.item)
 
+    def names(self) -> list[str]:
+        return list(self._fields)
+
     def plain(self) -> dict[str, Any]:
         """All fields that need no argument, sorted: what `{{json .}}` and `--format json` show."""
         values = {name: self.field(name) for name in sorted(self._fields)}
@@ -42,6 +45,9 @@ class _Headers:
     def __init__(self, headers: Mapping[str, str], labels: bool) -> None:
         self._headers = headers
         self._labels = labels
+
+    def names(self) -> list[str]:
+        return list(self._headers)
 
     def field(self, name: str) -> Any:
         if name == "Label" and self._labels:

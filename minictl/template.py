@@ -29,18 +29,25 @@ class Template:
     """A parsed template. Raises TemplateError when `text` isn't one."""
 
     def __init__(
-        self, text: str, missing: Mapping[str, Any] | None = None, null: Mapping[str, str] | None = None
+        self,
+        text: str,
+        missing: Mapping[str, Any] | None = None,
+        null: Mapping[str, str] | None = None,
+        *,
+        strict: bool = True,
     ) -> None:
         """`missing` gives the values of fields that an answer may leave out (they are no error then), `null` what is
-        printed for fields whose value is null (lists and maps that Go knows to be such: `[]`, `map[]`).
+        printed for fields whose value is null (lists and maps that Go knows to be such: `[]`, `map[]`). Unless
+        `strict`, a field that isn't there has no value, and is no error.
         """
         self._nodes = template_syntax.parse(text)
         self._missing = missing or {}
         self._null = null or {}
+        self._strict = strict
 
     def render(self, data: Any) -> str:
         out: list[str] = []
-        _Run(self._missing, self._null, data, out).nodes(self._nodes, data)
+        _Run(self._missing, self._null, self._strict, data, out).nodes(self._nodes, data)
         return "".join(out)
 
 
@@ -49,9 +56,10 @@ _NO_ARGUMENT = object()
 
 class _Run:
     def __init__(
-        self, missing: Mapping[str, Any], null: Mapping[str, str], root: Any, out: list[str]
+        self, missing: Mapping[str, Any], null: Mapping[str, str], strict: bool, root: Any, out: list[str]
     ) -> None:
         self._missing = missing
+        self._strict = strict
         self._null = null
         self._out = out
         self._scopes: list[dict[str, Any]] = [{"$": root}]
@@ -196,12 +204,15 @@ class _Run:
                 return value[name]
             if name in self._missing:
                 return self._missing[name]
+            if not self._strict:
+                return None
             problem = f"map has no entry for key {template_functions.quoted(name)}"
         elif hasattr(value, "field"):
             try:
                 return value.field(name)
             except KeyError:
-                problem = f"can't evaluate field {name} in this type"
+                known = ", ".join(sorted(value.names()))
+                problem = f"can't evaluate field {name} (there are {known})"
         elif value is None:
             problem = f"nil pointer evaluating interface {{}}.{name}"
         else:

@@ -141,7 +141,9 @@ def _copy_in(options: Options, engine: Engine, path: str, container: str, target
         content = _read_stdin()
         unpack_in = target
     else:
-        full = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+        full = os.path.abspath(path)
+        if asserts_directory(path):
+            full += "/." if base_name(path) == "." else "/"
         name = base_name(full)
         full = os.path.realpath(full) if options["follow-link"] else full
         try:

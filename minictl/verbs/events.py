@@ -25,7 +25,7 @@ def events(options: Options, arguments: list[str], engine: Engine) -> int:
     if options["format"] and options["format"] != "json":
         from minictl.template import Template
 
-        template = Template(options["format"])
+        template = Template(options["format"], strict=False)
     response = engine.request("GET", "/events", query)
     pending = b""
     rest = ""
@@ -41,7 +41,7 @@ def events(options: Options, arguments: list[str], engine: Engine) -> int:
             if template:
                 text += template.render(_event_fields(event)) + "\n"
             elif options["format"]:
-                text += jsontext.dumps(event) + "\n"
+                text += jsontext.dumps_for_html(_in_order(event)) + "\n"
             else:
                 text += _event_line(event)
         table.write(text)
@@ -58,6 +58,13 @@ def _event_fields(event: dict[str, Any]) -> dict[str, Any]:
         "Time": event.get("time", 0),
         "TimeNano": event.get("timeNano", 0),
     }
+
+
+def _in_order(event: dict[str, Any]) -> dict[str, Any]:
+    """With the attributes sorted, as Go writes maps."""
+    actor = event.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    return event | {"Actor": actor | {"Attributes": {key: attributes[key] for key in sorted(attributes)}}}
 
 
 def _event_line(event: dict[str, Any]) -> str:

@@ -91,11 +91,11 @@ def attach(options: Options, arguments: list[str], engine: Engine) -> int:
 
 def _check_attachable(state: dict[str, Any]) -> None:
     if not state["Running"]:
-        raise Failure("cannot attach to a stopped container, start it first")
+        raise Failure("You cannot attach to a stopped container, start it first")
     if state.get("Paused"):
-        raise Failure("cannot attach to a paused container, unpause it first")
+        raise Failure("You cannot attach to a paused container, unpause it first")
     if state.get("Restarting"):
-        raise Failure("cannot attach to a restarting container, wait until it is running")
+        raise Failure("You cannot attach to a restarting container, wait until it is running")
 
 
 START = Command(

@@ -80,7 +80,7 @@ class Runner:
             group = self._groups.create(
                 container_id, self._bundles.resources(container), container.host_config.cgroup_parent
             )
-            self._networking.reserve(container)
+            await self._networking.reserve(container)
             options = self._bundles.options(container, rootfs, group)
             spec = self._bundles.spec(container)
             self._tasks.write_bundle(container_id, spec, options)
@@ -112,7 +112,7 @@ class Runner:
     async def _undo_start(self, container: Container, error: Exception) -> MinidError:
         self.attachments.drop_pending(container.id)
         self._tasks.discard(container.id)
-        self._networking.release(container.id)
+        await self._networking.release(container.id)
         await self._groups.remove(container.id)
         failure, exit_code = startfailure.of_container(container.name, error)
         status = lifecycle.after(container.state.status, "fail", ref=container.id)
@@ -163,7 +163,7 @@ class Runner:
         self._store.set_state(container.id, status="removing")
         self.attachments.drop_pending(container.id)
         self._execs.forget(container.id)
-        self._networking.release(container.id)
+        await self._networking.release(container.id)
         await self._groups.remove(container.id)
         await self._snapshots.remove_rootfs(container.id)
         self._tasks.remove_files(container.id)
@@ -173,7 +173,8 @@ class Runner:
         self._ended.pop(container.id, None)
         self.locks.pop(container.id, None)
         self._news.publish(container, "destroy")
-        self.waits.removed(container.id, WaitResult(container.state.exit_code, container.state.error))
+        # As dockerd: an error here would be the removal's; why it did not start is told to who started it.
+        self.waits.removed(container.id, WaitResult(container.state.exit_code))
 
     async def _remove_anonymous_volumes(self, container: Container) -> None:
         for point in container.mounts:
@@ -251,7 +252,7 @@ class Runner:
         """Clean up, then tell: whoever hears of the exit finds nothing left of the run."""
         state = container.state
         ran_ns = state.finished_at_ns - state.started_at_ns
-        self._networking.release(container.id)
+        await self._networking.release(container.id)
         await self._groups.remove(container.id)
         if state.oom_killed:
             self._news.publish(container, "oom")
