@@ -42,7 +42,7 @@ class World:
                 self.host.write(f"/proc/sys/net/bridge/bridge-nf-call-{family}", bridged)
         for bridge, net in BRIDGES.items():
             self.host.sh(
-                f"ip link add {bridge} type bridge",
+                f"ip link add {bridge} address 02:42:0a:00:00:{net} type bridge",  # else it changes with its ports
                 f"ip link set {bridge} up",
                 f"ip addr add 172.{net}.0.1/24 dev {bridge}",
                 f"ip addr add fd{net}::1/64 dev {bridge} nodad",
