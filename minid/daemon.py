@@ -34,6 +34,7 @@ from minid.images.snapshots import Snapshots
 from minid.kernel import memory
 from minid.kernel.cgroups import Tree
 from minid.layout import Layout
+from minid.network.holder import PortHolder
 from minid.network.service import Networks
 from minid.shim.client import Forkserver, Jobs
 from minid.state import Database
@@ -91,7 +92,13 @@ class Daemon:
         groups = Groups(tree)
         news = News(self.events)
         self._engine_id = hostinfo.ensure_engine_id(config.data_root)
-        self.networks = Networks(self.database, self.events, config, self._engine_id)
+        self.networks = Networks(
+            self.database,
+            self.events,
+            config,
+            self._engine_id,
+            PortHolder(self.forkserver, config.exec_root / "ports.sock"),
+        )
         self.networking = Networking(layout, store, self.networks, config.host_gateway_ips)
         bundles = Bundles(layout, facts, store.get, self.networking, _seccomp_profile(config))
         execs = Execs(store, tasks, bundles, news)
@@ -133,6 +140,7 @@ class Daemon:
         self.images.held_layers = store.diff_ids
         self.volumes.users = self.containers.users_of_volume
         self._config = config
+        self._repairing: asyncio.Task[None] | None = None
 
     def _images_named(self, name: str) -> list[str]:
         image = self.images.find(name)
@@ -178,6 +186,7 @@ class Daemon:
             log.info("configuration read again", extra={"changed": ",".join(applied) or "nothing"})
             if waiting:
                 log.warning("these options change at the next start", extra={"options": ",".join(waiting)})
+            self._repairing = asyncio.get_running_loop().create_task(self.networks.repair())
         sdnotify.ready("listening")
 
     async def start(self) -> None:
@@ -186,7 +195,7 @@ class Daemon:
         await self.images.clean_up()
         await self.networks.start()
         await self.containers.reconcile()
-        self.networking.retain_running()
+        await self.networking.retain_running()
         self.tasks.ensure_spare()
 
     async def close(self) -> None:

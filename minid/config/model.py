@@ -86,6 +86,7 @@ class Config:
     ipv6: bool = False
     ip_forward: bool = True
     ip_masq: bool = True
+    published_ports: str = ""  # "" and open: reachable from everywhere; host-policy: the host's rules decide
     userland_proxy: bool = True
     warnings: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)

@@ -124,6 +124,7 @@ OPTIONS: tuple[Option, ...] = (
     _set("ipv6", BOOL, False, "IPv6 on the default bridge"),
     _set("ip-forward", BOOL, True, "Switch IP forwarding on"),
     _set("ip-masq", BOOL, True, "Masquerade the default bridge"),
+    _set("published-ports", text(Choice(("", "open", "host-policy"))), "", "Whether published ports obey the host's own input rules: open or host-policy", aliases=("published_ports",)),
     _set("userland-proxy", BOOL, True, "Proxy for published ports on the loopback", why="has no effect: one process serves all ports that the firewall cannot lead"),
     _known("iptables", BOOL, "Add iptables rules", True, why="has no effect: minid uses an nftables table of its own"),
     _known("ip6tables", BOOL, "Add ip6tables rules", True, why="has no effect: minid uses an nftables table of its own"),

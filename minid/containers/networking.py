@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from minid.containers import etcfiles
-from minid.containers.model import Container, ContainerConfig, HostConfig, NetworkingConfig
+from minid.containers.model import Container, ContainerConfig, HostConfig, NetworkingConfig, PortBinding
 from minid.containers.store import Store
+from minid.containers.validate import parse_port
 from minid.errors import Forbidden, InvalidParameter, NotFound
 from minid.layout import Layout
-from minid.network.model import Endpoint, EndpointRequest, Network, Sandbox
+from minid.network.model import Endpoint, EndpointRequest, Network, PortSpec, Sandbox
 from minid.network.service import Networks
 
 Settings = Mapping[str, Any]
@@ -119,10 +120,12 @@ class Networking:
 
     # -- at start and end
 
-    def reserve(self, container: Container) -> None:
-        """Addresses for the run that is about to begin; the same names as ``Networks.reserve`` raises."""
+    async def reserve(self, container: Container) -> None:
+        """Addresses and ports for the run that is about to begin; raises what ``Networks.reserve`` raises."""
         if has_own_networks(container.host_config.network_mode):
-            self._networks.reserve(container.id, container.name, self._requests(container))
+            await self._networks.reserve(
+                container.id, container.name, self._requests(container), port_specs(container)
+            )
 
     async def plumb(self, container: Container, pid: int, start_ticks: int) -> None:
         """The sandbox of the container stands, with ``pid`` in its network namespace."""
@@ -130,13 +133,15 @@ class Networking:
             await self._networks.plumb(container.id, pid, start_ticks)
             self._tell_linking(container)
 
-    def release(self, container_id: str) -> None:
+    async def release(self, container_id: str) -> None:
         """The run has ended. Idempotent."""
-        self._networks.release(container_id)
+        await self._networks.release(container_id)
 
-    def retain_running(self) -> None:
+    async def retain_running(self) -> None:
         """After a daemon's start: what runs keeps its addresses, all others are free."""
-        self._networks.retain({container.id for container in self._store.all() if container.state.running})
+        await self._networks.retain(
+            {container.id for container in self._store.all() if container.state.running}
+        )
 
     def _requests(self, container: Container) -> list[EndpointRequest]:
         wanted = dict(container.networking.endpoints_config) or {
@@ -370,6 +375,28 @@ def dns_names(container: Container, aliases: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(name for name in (container.name, *aliases, short, container.config.hostname) if name)
     )
+
+
+def port_specs(container: Container) -> list[PortSpec]:
+    """What ``-p`` and ``-P`` ask for; fixed host ports before those that may be any."""
+    host_config = container.host_config
+    specs: list[PortSpec] = []
+    for key, bindings in host_config.port_bindings.items():
+        ports, protocol = parse_port(key)
+        for binding in bindings or (PortBinding(),):
+            first, _, last = binding.host_port.partition("-")
+            low = int(first or 0)
+            high = int(last or first or 0)
+            for offset, port in enumerate(ports):
+                # a range of container ports takes one host port after the other, a single one any of the range
+                chosen = (low + offset, low + offset) if low and len(ports) > 1 else (low, high)
+                specs.append(PortSpec(protocol, port, binding.host_ip, chosen))
+    if host_config.publish_all_ports:
+        bound = {(spec.protocol, spec.container_port) for spec in specs}
+        for key in container.config.exposed_ports:
+            ports, protocol = parse_port(key)
+            specs += [PortSpec(protocol, port) for port in ports if (protocol, port) not in bound]
+    return sorted(specs, key=lambda spec: (spec.host_ports[0] == 0, spec.host_ports[1] - spec.host_ports[0]))
 
 
 def parse_link(text: str) -> tuple[str, str]:

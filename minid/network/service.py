@@ -19,15 +19,20 @@ from minid.errors import Conflict, Failed, Forbidden, InvalidParameter, MinidErr
 from minid.events import EventBus
 from minid.kernel import sysctls
 from minid.network import bridge, creation, fixed, ipam, options, plumbing, vlan
+from minid.network.firewall import Firewall, NetworkRules, PublishedPort
+from minid.network.holder import PortHolder
 from minid.network.model import (
     CreateNetwork,
     Endpoint,
     EndpointRequest,
     Network,
+    PortSpec,
     Sandbox,
     Subnet,
 )
 from minid.network.plumbing import Wiring
+from minid.network.ports import Ports
+from minid.network.publishing import Publishing, destinations
 from minid.network.store import Store
 from minid.state import Database
 
@@ -41,7 +46,9 @@ log = logging.getLogger(__name__)
 class Networks:
     """One per daemon. Reading is for anybody at any time; writing happens on the event loop."""
 
-    def __init__(self, database: Database, events: EventBus, config: Config, engine_id: str) -> None:
+    def __init__(
+        self, database: Database, events: EventBus, config: Config, engine_id: str, holder: PortHolder
+    ) -> None:
         self._store = Store(database)
         self._events = events
         self._config = config
@@ -53,6 +60,8 @@ class Networks:
         self._lock = asyncio.Lock()  # of creating and removing networks
         self._builtin = fixed.networks(engine_id)
         self._pools = tuple((pool.base, pool.size) for pool in config.default_address_pools)
+        firewall = Firewall(self._table(), host_policy=config.published_ports == "host-policy")
+        self._publishing = Publishing(firewall, Ports(), holder, self._in_thread)
         self.on_change: Callable[[str], None] = lambda network_id: None  # names or addresses of a network
 
     # -- reading
@@ -111,9 +120,21 @@ class Networks:
                 await self._stand_up(network)
         if self._store.networks:
             await self._in_thread(self._forwarding)
+        await self._publishing.start(
+            [
+                self._rules(network)
+                for network in self._store.networks.values()
+                if network.id in self._indexes
+            ],
+            {
+                container_id: (sandbox, self._destinations(sandbox))
+                for container_id, sandbox in self._store.sandboxes.items()
+            },
+        )
 
     async def close(self) -> None:
         """Bridges that nobody is in go away; the others wait for the next daemon with their containers."""
+        await self._publishing.close(remove=not any(one.endpoints for one in self._store.sandboxes.values()))
         used = {
             endpoint.network_id
             for sandbox in self._store.sandboxes.values()
@@ -131,11 +152,19 @@ class Networks:
             hold.close()
         self._thread.shutdown()
 
-    def retain(self, container_ids: Collection[str]) -> None:
-        """Containers that still exist; addresses of all others are free again."""
+    async def retain(self, container_ids: Collection[str]) -> None:
+        """Containers that run; addresses and ports of all others are free again."""
         for container_id in tuple(self._store.sandboxes):
             if container_id not in container_ids:
-                self._store.remove_sandbox(container_id)
+                await self.release(container_id)
+
+    async def repair(self) -> None:
+        """Put back what somebody has taken away: bridges, the firewall's table."""
+        for network in tuple(self._store.networks.values()):
+            if network.driver == "bridge":
+                await self._stand_up(network)
+        if await self._publishing.repair():
+            log.warning("the firewall table was gone or changed: it has been put back")
 
     async def _ensure_default(self) -> None:
         known = self.default
@@ -258,11 +287,15 @@ class Networks:
                 network = dataclasses.replace(network, owns_device=False)
             self._store.add_network(network)
             if network.driver == "bridge":
-                await self._stand_up(network)
-                if network.id in self._broken:
-                    self._store.remove_network(network.id)
-                    raise self._broken.pop(network.id)
-                await self._in_thread(self._forwarding)
+                try:
+                    await self._stand_up(network)
+                    if network.id in self._broken:
+                        raise self._broken.pop(network.id)
+                    await self._in_thread(self._forwarding)
+                    await self._publishing.add_network(self._rules(network))
+                except MinidError:
+                    await self._take_down(network)
+                    raise
         self._publish("create", network)
         return network
 
@@ -276,17 +309,22 @@ class Networks:
                 raise Forbidden(
                     f"error while removing network: network {network.name} id {network.id} has active endpoints"
                 )
-            if network.owns_device:
-                remove = bridge.remove if network.driver == "bridge" else vlan.remove
-                await self._in_thread(remove, network.device)
-            self._store.remove_network(network.id)
-            self._indexes.pop(network.id, None)
-            self._broken.pop(network.id, None)
-            hold = self._holds.pop(network.device, None)
-            if hold is not None:
-                hold.close()
+            await self._take_down(network)
         self._publish("destroy", network)
         return network
+
+    async def _take_down(self, network: Network) -> None:
+        if network.driver == "bridge":
+            await self._publishing.remove_network(network.device)
+        if network.owns_device:
+            remove = bridge.remove if network.driver == "bridge" else vlan.remove
+            await self._in_thread(remove, network.device)
+        self._store.remove_network(network.id)
+        self._indexes.pop(network.id, None)
+        self._broken.pop(network.id, None)
+        hold = self._holds.pop(network.device, None)
+        if hold is not None:
+            hold.close()
 
     async def _taken(self, except_device: str = "") -> list[ipam.Network]:
         """Subnets of our networks, and what the host reaches otherwise."""
@@ -301,19 +339,34 @@ class Networks:
 
     # -- sandboxes
 
-    def reserve(self, container_id: str, name: str, requests: Sequence[EndpointRequest]) -> Sandbox:
-        """Addresses for a container that is about to start, in the database when this returns. Raises
-        NotFound (network), InvalidParameter, Conflict (address), Failed (no address left).
+    async def reserve(
+        self,
+        container_id: str,
+        name: str,
+        requests: Sequence[EndpointRequest],
+        ports: Sequence[PortSpec] = (),
+    ) -> Sandbox:
+        """Addresses and host ports for a container that is about to start, in the database when this
+        returns. Raises NotFound (network), InvalidParameter, Conflict (address), Failed (no address left,
+        port taken), with nothing kept.
         """
-        self._store.remove_sandbox(container_id)
+        await self.release(container_id)
         endpoints: list[Endpoint] = []
         for request in requests:
             network = self.get(request.network)
             if network.driver not in ("host", "null"):
                 endpoints.append(self._endpoint(network, container_id, request, endpoints))
-        sandbox = Sandbox(secrets.token_hex(32), container_id, name, tuple(endpoints))
+        specs = [self._bound(spec) for spec in ports] if endpoints else []
+        published = self._publishing.reserve(container_id, name, specs)
+        sandbox = Sandbox(secrets.token_hex(32), container_id, name, tuple(endpoints), published)
         self._store.add_sandbox(sandbox)
         return sandbox
+
+    def _bound(self, spec: PortSpec) -> PortSpec:
+        """With the host address that the configuration says, where none was asked for."""
+        if spec.host_ip or self._config.ip in ("", "0.0.0.0"):
+            return spec
+        return dataclasses.replace(spec, host_ip=self._config.ip)
 
     async def plumb(self, container_id: str, pid: int, start_ticks: int) -> None:
         """The reserved endpoints get their interfaces in the network namespace of the process."""
@@ -327,15 +380,20 @@ class Networks:
             raise bridge.refused(
                 error, f"failed to set up container networking for {sandbox.name}"
             ) from error
+        await self._publishing.publish(container_id, self._destinations(sandbox))
         for endpoint in sandbox.endpoints:
             self._connected(endpoint)
 
-    def release(self, container_id: str) -> None:
-        """After the end of a container: its addresses are free. Idempotent."""
-        sandbox = self._store.remove_sandbox(container_id)
-        if sandbox is not None:
-            for endpoint in sandbox.endpoints:
-                self._disconnected(endpoint)
+    async def release(self, container_id: str) -> None:
+        """After the end of a container: its addresses and ports are free. Idempotent."""
+        sandbox = self._store.sandboxes.get(container_id)
+        if sandbox is None:
+            return
+        if sandbox.ports:
+            await self._publishing.withdraw(container_id, self._destinations(sandbox))
+        self._store.remove_sandbox(container_id)
+        for endpoint in sandbox.endpoints:
+            self._disconnected(endpoint)
 
     async def connect(
         self, container_id: str, request: EndpointRequest, pid: int, start_ticks: int
@@ -345,6 +403,7 @@ class Networks:
         sandbox = self._store.sandboxes[container_id]
         if sandbox.endpoint(network.id) is not None:
             raise Forbidden(f"endpoint with name {sandbox.name} already exists in network {network.name}")
+        old = self._destinations(sandbox)
         endpoint = self._endpoint(network, container_id, request, sandbox.endpoints)
         sandbox = self._store.add_endpoint(endpoint)
         try:
@@ -354,6 +413,7 @@ class Networks:
         except OSError as error:
             self._store.remove_endpoint(endpoint)
             raise bridge.refused(error, f"failed to connect {sandbox.name} to {network.name}") from error
+        await self._publishing.move(old, self._destinations(sandbox))
         self._connected(endpoint)
         return endpoint
 
@@ -363,6 +423,8 @@ class Networks:
         endpoint = sandbox.endpoint(network.id) if sandbox is not None else None
         if endpoint is None:
             raise Forbidden(f"container {container_id} is not connected to network {network.name}")
+        assert sandbox is not None
+        old = self._destinations(sandbox)
         try:
             await self._in_thread(plumbing.disconnect, pid, start_ticks, endpoint)
             sandbox = self._store.remove_endpoint(endpoint)
@@ -372,7 +434,8 @@ class Networks:
         except ProcessLookupError:
             pass  # it has just ended
         except OSError as error:
-            raise bridge.refused(error, f"failed to disconnect {sandbox and sandbox.name}") from error
+            raise bridge.refused(error, f"failed to disconnect {sandbox.name}") from error
+        await self._publishing.move(old, self._destinations(sandbox))
         self._disconnected(endpoint)
 
     def rename(self, container_id: str, name: str, names: Callable[[Endpoint], tuple[str, ...]]) -> None:
@@ -398,6 +461,25 @@ class Networks:
             next((one for one in named if one.ip4 and (one.gateway4 or one.id in on_link)), None),
             next((one for one in named if one.ip6 and (one.gateway6 or one.id in on_link)), None),
         )
+
+    def _destinations(self, sandbox: Sandbox) -> list[PublishedPort]:
+        return destinations(sandbox, self.gateways(sandbox), self._network)
+
+    def _rules(self, network: Network) -> NetworkRules:
+        return NetworkRules(
+            name=network.device,
+            subnets=[subnet.subnet for subnet in network.subnets],
+            internal=network.internal,
+            icc=options.icc(network),
+            masquerade=options.masquerade(network),
+        )
+
+    def _table(self) -> str:
+        """The firewall table's name: another one for each daemon on a machine."""
+        device = self._config.bridge or DEFAULT_DEVICE
+        if device == "none":
+            return f"minid-{self._engine_id[:8]}"
+        return "minid" if device == DEFAULT_DEVICE else f"minid-{device}"
 
     def _on_link(self, sandbox: Sandbox) -> frozenset[str]:
         return frozenset(one.id for one in sandbox.endpoints if vlan.on_link(self._network(one)))

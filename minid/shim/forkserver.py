@@ -42,7 +42,13 @@ def main(control_fd: int, preload: list[str]) -> None:
         message, fds = messages.receive(control)
         if message is None:
             return
-        if os.fork() == 0:
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes, no memory: the next one may succeed
+            with socket.socket(fileno=fds.pop(0)) as peer:
+                messages.send(peer, _error(error))
+            pid = -1
+        if pid == 0:
             control.close()
             code = 1
             try:
@@ -61,8 +67,13 @@ def _child(message: messages.Message, fds: list[int], modules: dict[str, Any]) -
     process.set_name("minid-job")
     process.set_title(f"minid: job {message['target']}")
     module, _, function = message["target"].partition(":")
-    answer = run_job(getattr(modules[module], function), message["request"], fds[1:])
-    messages.send(peer, answer)
+    # a job that is rare enough need not be in the memory of every child
+    loaded = modules.get(module) or importlib.import_module(module)
+    answer = run_job(getattr(loaded, function), message["request"], fds[1:])
+    try:
+        messages.send(peer, answer)
+    except messages.MessageError as error:
+        messages.send(peer, _error(error))
     return 0
 
 
@@ -71,12 +82,23 @@ def run_job(function: Callable[..., Any], request: dict[str, Any], fds: list[int
     try:
         return {"result": function(request, fds)}
     except Exception as error:
-        return {
-            "error": error.strerror if isinstance(error, OSError) and error.strerror else str(error),
-            "kind": type(error).__name__,
-            "errno": error.errno if isinstance(error, OSError) else None,
-            "path": error.filename if isinstance(error, OSError) else None,
-        }
+        return _error(error)
+
+
+def _error(error: Exception) -> messages.Message:
+    return {
+        "error": error.strerror if isinstance(error, OSError) and error.strerror else str(error),
+        "kind": type(error).__name__,
+        "errno": error.errno if isinstance(error, OSError) else None,
+        "path": _text(error.filename) if isinstance(error, OSError) else None,
+    }
+
+
+def _text(filename: object) -> str | None:
+    """OSError.filename can be bytes, or a descriptor."""
+    if filename is None:
+        return None
+    return os.fsdecode(filename) if isinstance(filename, bytes) else str(filename)
 
 
 if __name__ == "__main__":
