@@ -19,9 +19,13 @@ def server_key(domain: str) -> str:
 
 def header_for(domain: str) -> str:
     """The header's value (base64url of the JSON) for the registry `domain`; of `{}` when there are no credentials."""
+    return encode(credentials(server_key(domain)))
+
+
+def credentials(server: str) -> dict[str, Any]:
+    """What is kept for `server` (a `server_key`), as the API's AuthConfig; {} when there is nothing."""
     settings = config.load()
-    found = _credentials(settings, server_key(domain)) if settings else {}
-    return encode(found)
+    return _credentials(settings, server) if settings else {}
 
 
 def encode(credentials: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import sys
 
 from minictl import config, jsontext, registry_auth, terminal
 from minictl.engine import Engine
-from minictl.errors import Failure
+from minictl.errors import ApiError, Failure
 from minictl.flags import Command, Options
 
 TYPE_CHECKING = False
@@ -26,6 +26,12 @@ def login(options: Options, arguments: list[str], engine: Engine) -> int:
         password = sys.stdin.read().rstrip("\r\n")
     elif password:
         sys.stderr.write("WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n")
+    elif not user and (known := registry_auth.credentials(server)):
+        sys.stderr.write("Authenticating with existing credentials...\n")
+        try:
+            return _check(engine, known, server)
+        except ApiError as error:
+            sys.stderr.write(f"Login did not succeed, error: {error.message}\n")
     if not user or not password:
         if not terminal.is_terminal(0):
             raise Failure("Error: Cannot perform an interactive login from a non TTY device")
@@ -36,12 +42,15 @@ def login(options: Options, arguments: list[str], engine: Engine) -> int:
             password = getpass.getpass("Password: ")
     if not user or not password:
         raise Failure("Error: a user name and a password are needed")
-    answer = engine.call(
-        "POST", "/auth", None, {"username": user, "password": password, "serveraddress": server}
-    )
-    token = (answer or {}).get("IdentityToken", "")
-    _store(server, user, password, token)
-    print((answer or {}).get("Status") or "Login Succeeded")
+    return _check(engine, {"username": user, "password": password, "serveraddress": server}, server)
+
+
+def _check(engine: Engine, credentials: dict[str, Any], server: str) -> int:
+    """Asks the registry (the daemon does), and keeps what it has accepted."""
+    answer = engine.call("POST", "/auth", None, credentials) or {}
+    token = answer.get("IdentityToken") or credentials.get("identitytoken", "")
+    _store(server, credentials.get("username", ""), credentials.get("password", ""), token)
+    print(answer.get("Status") or "Login Succeeded")
     return 0
 
 
@@ -80,7 +89,8 @@ def _store(server: str, user: str, password: str, token: str) -> None:
         return
     import binascii
 
-    coded = binascii.b2a_base64(f"{user}:{password}".encode(), newline=False).decode("ascii")
+    kept = "" if token else password  # the token stands for it
+    coded = binascii.b2a_base64(f"{user}:{kept}".encode(), newline=False).decode("ascii")
     entry = {"auth": coded} | ({"identitytoken": token} if token else {})
     settings.setdefault("auths", {})[server] = entry
     config.save(settings)

@@ -1,7 +1,11 @@
-"""``X-Registry-Auth``: credentials for a registry, JSON in base64url (Engine API v1.44 § Authentication)."""
+"""Credentials for a registry: an ``AuthConfig``, in ``X-Registry-Auth`` as base64url.
+
+Source: Engine API v1.44 § Authentication.
+"""
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Any
 
 from minid.api.call import parse_json
@@ -34,18 +38,24 @@ def decode_registry_auth(header: str) -> Auth | None:
         return None
     if not isinstance(data, dict):
         raise InvalidParameter("invalid X-Registry-Auth header: an object is needed")
+    auth = read_auth(data, "invalid X-Registry-Auth header")
+    return auth if auth.username or auth.identity_token or auth.registry_token else None
+
+
+def read_auth(data: Mapping[str, Any], what: str) -> Auth:
+    """An ``AuthConfig`` object, keys in any case; ``what`` begins the error messages."""
     lower: dict[str, Any] = {key.lower(): value for key, value in data.items()}
     fields: dict[str, str] = {}
     for key, name in FIELDS.items():
         value = lower.get(key)
         if value is not None and not isinstance(value, str):
-            raise InvalidParameter(f"invalid X-Registry-Auth header: {key} must be a string")
+            raise InvalidParameter(f"{what}: {key} must be a string")
         if value:
             fields[name] = value
     if "username" not in fields and isinstance(lower.get("auth"), str) and lower["auth"]:
         try:
             user, _, password = base64.b64decode(lower["auth"]).decode().partition(":")
         except ValueError:
-            raise InvalidParameter("invalid X-Registry-Auth header: auth is not base64") from None
+            raise InvalidParameter(f"{what}: auth is not base64") from None
         fields |= {"username": user, "password": password}
-    return Auth(**fields) if fields.keys() - {"server_address"} else None
+    return Auth(**fields)

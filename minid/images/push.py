@@ -19,6 +19,7 @@ from minid.images import document
 from minid.images.catalog import Catalog
 from minid.images.content import ContentStore, DigestMismatch
 from minid.images.digest import parse_digest, short
+from minid.images.durability import Durability
 from minid.images.manifest import Descriptor, Manifest, check_layers, parse_manifest
 from minid.images.model import Progress, Pushed
 from minid.images.pull import throttled
@@ -62,6 +63,7 @@ class Pusher:
         sources: ImageSources,
         retention: Retention,
         pool: BlockingPool,
+        durability: Durability,
         *,
         limit: int,
         retry_delays_s: tuple[float, ...],
@@ -72,6 +74,7 @@ class Pusher:
         self._sources = sources
         self._retention = retention
         self._pool = pool
+        self._durability = durability
         self._limit = max(1, limit)
         self._retry_delays_s = retry_delays_s
 
@@ -143,6 +146,8 @@ class Pusher:
             lambda: destination.put_manifest(tag.tag, image.data, image.manifest.media_type, image.digest)
         )
         self._sources.remember(image.image_id, tag)
+        self._catalog.name(tag.trimmed().with_digest(image.digest), image.image_id)
+        self._durability.request()
         pushed = Pushed(tag.tag, image.digest, len(image.data))
         tell(Progress("", f"{tag.tag}: digest: {pushed.digest} size: {pushed.size_bytes}"))
         tell(Progress("", "", pushed=pushed))
@@ -202,8 +207,9 @@ class Pusher:
                 failures += 1
                 if failures > len(self._retry_delays_s):
                     raise
-                report("Retrying", None, None)
-                await asyncio.sleep(backoff_s(failures - 1, error, self._retry_delays_s))
+                delay_s = backoff_s(failures - 1, error, self._retry_delays_s)
+                report(f"Retrying in {delay_s:.0f} second{'' if delay_s == 1 else 's'}", None, None)
+                await asyncio.sleep(delay_s)
                 part_bytes = min(part_bytes, RETRY_PART_BYTES)
 
     async def _send_rest(

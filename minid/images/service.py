@@ -24,6 +24,7 @@ from minid.images.reference import Reference, parse
 from minid.images.registry.authorizer import Auth
 from minid.images.registry.client import RETRY_DELAYS_S, Repository
 from minid.images.registry.endpoint import CERTS_DIRECTORIES, Certificates, InsecureRules
+from minid.images.registry.login import host_to_log_in, log_in
 from minid.images.registry.transport import Transport
 from minid.images.registry.uploads import Destination
 from minid.images.retention import Retention
@@ -105,6 +106,7 @@ class Images:
             self._sources,
             self._retention,
             self._pool,
+            self._durability,
             limit=uploads_max,
             retry_delays_s=retry_delays_s or BLOB_RETRY_DELAYS_S,
         )
@@ -282,6 +284,13 @@ class Images:
             reference = reference.trimmed().with_tag(tag)
         await self._pusher.push(reference, Destination(self._transport, reference, auth), progress)
         self._events.publish("image", "push", reference.familiar, {"name": reference.familiar_name})
+
+    async def log_in(self, auth: Auth) -> str:
+        """Check ``auth`` with the registry that it names; returns an identity token, "" if there is none.
+
+        ``Unauthorized`` when it is refused; ``InvalidParameter``, ``Unavailable``, ``Failed``.
+        """
+        return await log_in(self._transport, host_to_log_in(auth.server_address), auth)
 
 
 def _checked(reference: Reference) -> Reference:

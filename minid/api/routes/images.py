@@ -7,7 +7,7 @@ from aiohttp import web
 from minid.api.answers import empty_response, json_response
 from minid.api.call import Call
 from minid.api.progress import stream_progress
-from minid.api.registry_auth import decode_registry_auth
+from minid.api.registry_auth import decode_registry_auth, read_auth
 from minid.api.routing import Routes
 from minid.api.schema import image as schema
 from minid.errors import InvalidParameter, Unsupported
@@ -142,4 +142,7 @@ async def distribution_inspect(call: Call) -> web.StreamResponse:
 
 @routes.post("/auth")
 async def system_auth(call: Call) -> web.StreamResponse:
-    raise not_yet("checking registry credentials")
+    """Check credentials. The password stays with the client, and so does the identity token."""
+    auth = read_auth(await call.json(), "the credentials")
+    token = await call.services.images.log_in(auth)
+    return json_response({"IdentityToken": token, "Status": "Login Succeeded"})

@@ -37,15 +37,26 @@ class Auth:
 class Authorizer:
     """The ``Authorization`` header for one repository; renewed, once at a time, when it is refused.
 
-    ``scope``: what is asked for at a token server, ``repository:NAME:pull,push``, several with spaces between.
+    ``scope``: what is asked for at a token server, ``repository:NAME:pull,push``, several with spaces between. With
+    ``wants_identity`` it is asked for an identity token, too: ``identity_token``.
     """
 
-    def __init__(self, transport: Transport, host: str, scope: str, auth: Auth | None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        host: str,
+        scope: str,
+        auth: Auth | None,
+        *,
+        wants_identity: bool = False,
+    ) -> None:
         self._transport = transport
         self._host = host
         self._scope = scope
         self._auth = auth or Auth()
         self._lock = asyncio.Lock()
+        self._wants_identity = wants_identity
+        self.identity_token = ""
         self.header = _bearer(self._auth.registry_token) if self._auth.registry_token else ""
 
     async def renew(self, refused: str, challenges: Sequence[Challenge]) -> None:
@@ -89,6 +100,8 @@ class Authorizer:
         query: dict[str, str | list[str]] = {"service": service} if service else {}
         if self._scope:
             query["scope"] = self._scope.split()
+        if self._wants_identity:
+            query |= {"offline_token": "true", "client_id": CLIENT_ID}
         headers = {"Accept": "application/json"}
         if self._auth.identity_token:
             form = {
@@ -126,6 +139,8 @@ class Authorizer:
             answer = document.load(data, f"the answer of {server}", size_max=ANSWER_MAX_BYTES)
         except InvalidParameter as error:
             raise Failed(str(error)) from error
+        identity = answer.get("refresh_token")
+        self.identity_token = identity if self._wants_identity and isinstance(identity, str) else ""
         token = answer.get("token") or answer.get("access_token")
         if not isinstance(token, str) or not _HEADER_SAFE.fullmatch(token):
             raise Failed(f"{server}: its answer has no usable token")

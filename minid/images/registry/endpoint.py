@@ -34,6 +34,11 @@ def registry_host(domain: str) -> str:
     return DOCKER_HUB if domain == DEFAULT_DOMAIN else domain
 
 
+def is_host_port(text: str) -> bool:
+    """Whether it looks like ``host[:port]`` (and is safe as the name of a directory)."""
+    return _HOST_PORT.fullmatch(text) is not None
+
+
 def split_host(host_port: str) -> tuple[str, str]:
     """``("::1", "5000")`` of ``[::1]:5000``; the port is ``""`` when there is none."""
     if host_port.startswith("["):
@@ -121,7 +126,7 @@ class Certificates:
     async def context(self, host_port: str, *, verify: bool) -> ssl.SSLContext:
         """The context for ``host:port``; ``Failed`` when its ``certs.d`` directory is not usable."""
         directories = []
-        if _HOST_PORT.fullmatch(host_port):
+        if is_host_port(host_port):
             names = [host_port] if split_host(host_port)[1] else [host_port, f"{host_port}:443"]
             directories = [
                 path for root in self._directories for name in names if (path := root / name).is_dir()
