@@ -192,7 +192,7 @@ def clone_from_process(pid: int, path: str) -> int:
 
 def remount_bind(target: str, flags: int) -> None:
     """Set the per-mount flags of the mount at ``target``, keeping those that it may not lose."""
-    kept = os.statvfs(target).f_flag & _KEPT
+    kept = os.statvfs(target).f_flag & (_KEPT | MS_RDONLY)
     syscall.mount(None, target, None, MS_REMOUNT | MS_BIND | flags | kept)
 
 

@@ -12,13 +12,14 @@ import resource
 import signal
 from ctypes import c_int, c_ulong
 
-from minid.kernel.syscall import fail, libc
+from minid.kernel.syscall import call, fail, libc
 
 _prctl = libc.prctl
 _prctl.restype = c_int
 _prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 def stat_fields(pid: int) -> list[str]:
@@ -103,6 +104,14 @@ def set_dumpable(on: bool) -> None:
 def set_no_new_privs() -> None:
     """execve never gives privileges any more, to us and all below; cannot be undone."""
     _set(_PR_SET_NO_NEW_PRIVS, 1, "PR_SET_NO_NEW_PRIVS")
+
+
+def leave_session_keyring() -> None:
+    """A new, empty session keyring in place of the one inherited (keyctl(2)); as it is where there are none."""
+    try:
+        call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)
+    except OSError:
+        pass  # built without keyrings, forbidden by a seccomp filter, or over root's quota
 
 
 def set_name(name: str) -> None:

@@ -50,6 +50,7 @@ def start_container(
     kept = dict(zip(prepared, _take_descriptors(sync, stdio, *prepared.values()), strict=True))
     channel = socket.socket(fileno=SYNC_FD)
     with _Reporting(channel):
+        process.set_pdeathsig(signal.SIGKILL)  # and once more when the user has changed
         os.setsid()
         os.umask(0)
         if not task["cgroup_fork"]:
@@ -68,6 +69,7 @@ def start_exec(sync: socket.socket, stdio: tuple[int, int, int], pidfd: int, req
     _take_descriptors(sync, stdio, pidfd)
     channel = socket.socket(fileno=SYNC_FD)
     with _Reporting(channel):
+        process.set_pdeathsig(signal.SIGKILL)
         os.setsid()
         os.umask(0)
         if not request["cgroup_fork"]:

@@ -4,6 +4,7 @@ This is the one module of the package that runs in the daemon, and therefore the
 """
 
 import asyncio
+import logging
 import os
 import socket
 import subprocess
@@ -21,8 +22,9 @@ BOOT = (
     "from minid.shim.forkserver import main; main(int(sys.argv[1]), sys.argv[3:])"
 )
 
-
 IDLE_S = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class JobError(Failed):
@@ -38,15 +40,26 @@ class JobError(Failed):
 
 
 class Forkserver:
-    """A running forkserver. ``close()`` ends it, and nothing that it has forked."""
+    """A running forkserver, started again when it has been killed. ``close()`` ends it, and nothing that it
+    has forked.
+    """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
+        self._preload = tuple(preload)
+        self._closed = False
+        self._start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _start(self) -> None:
         ours, theirs = messages.pair()
         python = os.path.realpath(sys.executable)
         executable = sealed.open_executable(python)
         try:
             self._process = subprocess.Popen(
-                [python, "-I", "-S", "-c", BOOT, str(theirs.fileno()), repr(_search_path()), *preload],
+                [python, "-I", "-S", "-c", BOOT, str(theirs.fileno()), repr(_search_path()), *self._preload],
                 executable=f"/proc/self/fd/{executable}",
                 pass_fds=[theirs.fileno(), executable],
                 stdin=subprocess.DEVNULL,
@@ -57,22 +70,39 @@ class Forkserver:
             os.close(executable)
             theirs.close()
         self._control = ours
-        self.pid = self._process.pid
 
     def close(self) -> None:
+        """Idempotent."""
+        self._closed = True
         self._control.close()
         self._process.wait(timeout=10)
 
     def request(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> socket.socket:
-        """Fork a child for ``message``; our end of the socket that it answers on. Raises Failed."""
+        """Fork a child for ``message``; our end of the socket that it answers on.
+
+        Raises Failed when there is no forkserver, MessageError for a message that is too large.
+        """
         ours, theirs = messages.pair()
-        with theirs:
-            try:
-                messages.send(self._control, message, [theirs.fileno(), *fds])
-            except OSError as error:
-                ours.close()
-                raise Failed("the forkserver has ended; restart minid (running containers go on)") from error
+        try:
+            with theirs:
+                try:
+                    messages.send(self._control, message, [theirs.fileno(), *fds])
+                except OSError as error:
+                    self._start_again(error)
+                    messages.send(self._control, message, [theirs.fileno(), *fds])
+        except BaseException:
+            ours.close()
+            raise
         return ours
+
+    def _start_again(self, error: OSError) -> None:
+        if self._closed:
+            raise Failed("minid is stopping") from error
+        log.error("the forkserver has ended and is started again", extra={"error": error})
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+        self._start()
 
     def spawn_shim(self, *, ahead: bool) -> "ShimConnection":
         """Fork a shim that is nobody's yet; ``ahead``: with the common namespaces and mounts made already."""
@@ -211,6 +241,8 @@ class ShimConnection:
             message, fds = messages.receive(self._socket)
         except BlockingIOError:
             return False
+        except ConnectionResetError:
+            return True  # it ended without reading all of ours; what it had told before can still be read
         except (OSError, messages.MessageError):
             message, fds = None, []
         for fd in fds:

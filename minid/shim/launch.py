@@ -2,6 +2,7 @@
 runs.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -28,33 +29,41 @@ class Pipes(NamedTuple):
 
 def make_pipes(*, terminal: bool, stdin: bool) -> Pipes | None:
     """Pipes for a process without a terminal; with one, the child opens it itself and there is nothing to
-    make.
+    make. Raises OSError, with nothing left open.
     """
     if terminal:
         return None
-    input_read, input_write = os.pipe() if stdin else (os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), None)
-    output_read, output_write = os.pipe()
-    error_read, error_write = os.pipe()
-    return Pipes(input_write, output_read, error_read, (input_read, output_write, error_write))
+    made: list[int] = []
+    try:
+        made += os.pipe() if stdin else (os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC),)
+        made += os.pipe()
+        made += os.pipe()
+    except OSError:
+        for fd in made:
+            os.close(fd)
+        raise
+    output_read, output_write, error_read, error_write = made[-4:]
+    return Pipes(made[1] if stdin else None, output_read, error_read, (made[0], output_write, error_write))
 
 
 class Launch:
     """One child on its way to execve(2).
 
-    ``on_ready`` is called when the sandbox stands and the child waits for ``go`` (an exec does not wait),
-    ``on_running`` when the
-    program runs, ``on_error`` with the child's message when it cannot.
+    ``on_ready`` is called when the sandbox stands (``held``: the child then waits for ``go``), ``on_running``
+    when the program runs, ``on_error`` with the child's message when it cannot.
     """
 
-    def __init__(self, loop: Loop, streams: Streams, *, terminal: bool, stdin: bool) -> None:
+    def __init__(self, loop: Loop, streams: Streams, *, terminal: bool, stdin: bool, held: bool) -> None:
         self._loop = loop
         self._streams = streams
         self._terminal = terminal
         self._stdin = stdin
+        self._held = held
         self._ready = False
         self._failed = False
-        self.pid = 0
+        self.pid = 0  # 0: there is no child
         self.pidfd = -1
+        self._channel: socket.socket | None = None
         self.on_ready: Callable[[], None] = lambda: None
         self.on_running: Callable[[], None] = lambda: None
         self.on_error: Callable[[messages.Message], None] = lambda message: None
@@ -62,30 +71,44 @@ class Launch:
     def fork(self, entry: Entry, cgroup: str | None) -> None:
         """Fork; the child calls ``entry(channel, stdio)`` and never returns from it.
 
-        ``cgroup``: the v2 cgroup it is born in, None where it has to join by itself.
+        ``cgroup``: the v2 cgroup it is born in, None where it has to join by itself. Raises OSError, with
+        nothing left open.
         """
         pipes = make_pipes(terminal=self._terminal, stdin=self._stdin)
-        ours, theirs = messages.pair()
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self.pid = clone.fork(cgroup)
-        if self.pid == 0:
-            try:
-                entry(theirs, pipes.child if pipes else (null, null, null))
-            finally:
-                os._exit(1)
-        self.pidfd = os.pidfd_open(self.pid)
-        theirs.close()
-        os.close(null)
-        if pipes is not None:
-            for fd in pipes.child:
+        kept = [] if pipes is None else [fd for fd in pipes[:3] if fd is not None]
+        given = [] if pipes is None else list(pipes.child)
+        try:
+            ours, theirs = messages.pair()
+            if pipes is None:
+                given.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+            pid = clone.fork(cgroup)
+            if pid == 0:
+                try:
+                    entry(theirs, pipes.child if pipes else (given[0], given[0], given[0]))
+                finally:
+                    os._exit(1)
+            self.pidfd = _hold(pid)
+        except OSError:
+            for fd in kept:
                 os.close(fd)
+            raise
+        finally:
+            for fd in given:
+                os.close(fd)
+        self.pid = pid
+        theirs.close()
+        if pipes is not None:
             self._streams.open_pipes(pipes.stdin, pipes.stdout, pipes.stderr)
+        ours.setblocking(False)
         self._channel = ours
         self._loop.watch(ours.fileno(), READ, self._on_channel)
 
     def go(self) -> None:
-        """Let the waiting child become the user's program."""
+        """Let the waiting child become the user's program. Raises OSError when it is gone."""
+        if self._channel is None:
+            raise ProcessLookupError(errno.ESRCH, "the process was killed before it could start")
         messages.send(self._channel, {"go": True})
+        self._held = False
 
     def kill(self) -> None:
         """SIGKILL for a child that has not been told to go."""
@@ -93,27 +116,24 @@ class Launch:
 
     def settle(self) -> None:
         """The child has been reaped: hear what it still had to say before its end is dealt with."""
-        while self._channel.fileno() >= 0:
-            self._on_channel(READ)
+        while self._channel is not None:
+            if not self._hear(self._channel):
+                self._hung_up(self._channel)
 
     def _on_channel(self, events: int) -> None:
-        if not events & (READ | GONE):
-            return
+        if events & (READ | GONE) and self._channel is not None:
+            self._hear(self._channel)
+
+    def _hear(self, channel: socket.socket) -> bool:
+        """Deal with one message; False when there was none (yet)."""
         try:
-            message, fds = messages.receive(self._channel)
+            message, fds = messages.receive(channel)
+        except BlockingIOError:
+            return False
         except ConnectionResetError:  # killed with a message of ours unread
             message, fds = None, []
         if message is None:
-            self._loop.forget(self._channel.fileno())
-            self._channel.close()
-            if self._failed:
-                return
-            if self._ready:
-                self.on_running()
-            else:
-                self.on_error(
-                    {"error": "the process was killed before its sandbox was ready", "kind": "Killed"}
-                )
+            self._hung_up(channel)
         elif "error" in message:
             self._failed = True
             self.on_error(message)
@@ -122,3 +142,24 @@ class Launch:
             if self._terminal:
                 self._streams.open_terminal(fds[0])
             self.on_ready()
+        return True
+
+    def _hung_up(self, channel: socket.socket) -> None:
+        self._loop.forget(channel.fileno())
+        channel.close()
+        self._channel = None
+        if not self._failed:
+            if self._ready and not self._held:
+                self.on_running()
+            else:
+                missing = "it could start" if self._ready else "its sandbox was ready"
+                self.on_error({"error": f"the process was killed before {missing}", "kind": "Killed"})
+
+
+def _hold(pid: int) -> int:
+    """A pidfd of our child, which is killed if there can be none."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        raise

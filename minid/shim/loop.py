@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
+EDGE = select.EPOLLET
 GONE = select.EPOLLHUP | select.EPOLLERR
 
 Callback = Callable[[int], None]
@@ -16,17 +17,19 @@ class Loop:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._callbacks: dict[int, Callback] = {}
+        self._callbacks: dict[int, tuple[Callback, int]] = {}  # with the round in which it came
+        self._round = 0
         self._running = True
         self._deadlines: dict[str, tuple[float, Callable[[], None]]] = {}
 
     def watch(self, fd: int, events: int, callback: Callback) -> None:
         """Call ``callback`` when ``events`` happen on ``fd``; HUP and ERR are always reported."""
-        if fd in self._callbacks:
+        known = self._callbacks.get(fd)
+        if known is not None:
             self._epoll.modify(fd, events)
         else:
             self._epoll.register(fd, events)
-        self._callbacks[fd] = callback
+        self._callbacks[fd] = (callback, self._round if known is None else known[1])
 
     def forget(self, fd: int) -> None:
         """Idempotent; call it before closing ``fd``."""
@@ -42,9 +45,12 @@ class Loop:
 
     def run(self) -> None:
         while self._running:
-            for fd, events in self._epoll.poll(self._timeout_s()):
-                callback = self._callbacks.get(fd)
-                if callback is not None:
+            happened = self._epoll.poll(self._timeout_s())
+            self._round += 1
+            for fd, events in happened:
+                callback, since = self._callbacks.get(fd, (None, 0))
+                # A callback before may have closed this descriptor and got its number for something new.
+                if callback is not None and since < self._round:
                     callback(events)
             now_s = time.monotonic()
             for name, (at_s, due) in tuple(self._deadlines.items()):

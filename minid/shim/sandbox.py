@@ -56,15 +56,22 @@ Prepared = dict[tuple[str, str, tuple[str, ...]], int]
 def prepare() -> Prepared:
     """Make the common namespaces and mounts in this process (a shim); its children inherit both.
 
-    Returns the mounts as descriptors that are attached nowhere yet.
+    Returns the mounts as descriptors that are attached nowhere yet; what this kernel does not have is left
+    out.
     """
     syscall.unshare(namespaces.flags(COMMON_NAMESPACES))
     loopback.bring_up()
-    prepared: Prepared = {entry: mounts.detached(*entry) for entry in COMMON_MOUNTS}
-    dev = prepared[DEV]
-    for directory in ("pts", "mqueue", "shm"):
-        os.mkdir(directory, 0o755, dir_fd=dev)
-    _make_devices_in(dev)
+    prepared: Prepared = {}
+    for entry in COMMON_MOUNTS:
+        try:
+            prepared[entry] = mounts.detached(*entry)
+        except OSError:
+            continue  # whoever needs it is told why it cannot be
+    dev = prepared.get(DEV)
+    if dev is not None:
+        for directory in ("pts", "mqueue", "shm"):
+            os.mkdir(directory, 0o755, dir_fd=dev)
+        _make_devices_in(dev)
     return prepared
 
 

@@ -50,8 +50,10 @@ def main(request: dict[str, Any], peer: socket.socket) -> int:
     for number in range(3):
         os.dup2(null, number)
     os.close(null)
+    process.leave_session_keyring()
     os.umask(0)
     shim = Shim(peer, sandbox.prepare() if request["ahead"] else {})
+    os.umask(0o077)
     try:
         shim.run()
     except Exception:
@@ -80,6 +82,8 @@ class Shim:
         self.directory = ""
         self._prepared = prepared
         self._socket_path = ""
+        self._socket_identity: tuple[int, int, int] | None = None
+        self._adopt_error = ""
         self._listener: socket.socket | None = None
         self._loop = Loop()
         self._daemons: list[socket.socket] = []
@@ -102,11 +106,7 @@ class Shim:
         try:
             self._loop.run()
         finally:
-            if self._socket_path:
-                try:
-                    os.unlink(self._socket_path)
-                except FileNotFoundError:
-                    pass
+            self._stop_listening()
 
     # -- daemons
 
@@ -116,8 +116,24 @@ class Shim:
 
     def _on_connection(self, events: int) -> None:
         assert self._listener is not None
-        sock, _ = self._listener.accept()
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:  # it has gone again, or there are no descriptors left
+            return
         self._add_daemon(sock)
+
+    def _stop_listening(self) -> None:
+        """No daemon has to find us any more. By now the path may be that of the next run's shim."""
+        if self._listener is None:
+            return
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
+        self._listener = None
+        try:
+            if _identity(self._socket_path) == self._socket_identity:
+                os.unlink(self._socket_path)
+        except FileNotFoundError:
+            pass
 
     def _on_daemon(self, sock: socket.socket) -> None:
         try:
@@ -138,6 +154,9 @@ class Shim:
             answer = {"error": str(error), "kind": type(error).__name__, "errno": error.errno}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}", "kind": type(error).__name__}
+        finally:
+            for fd in fds:  # which nobody has taken
+                os.close(fd)
         if answer is not None:
             self._tell(sock, {**answer, "n": message["n"]})
 
@@ -152,7 +171,7 @@ class Shim:
             self._tell(sock, event)
 
     def _abandon(self) -> None:
-        if self._launch is not None:
+        if self._launch is not None and self._launch.pid:
             self._launch.kill()
         else:
             self._loop.stop()
@@ -160,19 +179,27 @@ class Shim:
     # -- requests
 
     def _op_adopt(self, message: messages.Message, fds: list[int], sock: socket.socket) -> None:
-        """Become the shim of one container: listen for later daemons. Not answered; an error ends the
-        connection.
+        """Become the shim of one container: listen for later daemons. Not answered; an error is that of
+        ``run``.
         """
         self.directory = message["directory"]
         self._socket_path = message["socket"]
         process.set_title(f"minid: shim of {os.path.basename(self.directory)[:12]}")
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(self._socket_path)
-        os.chmod(self._socket_path, 0o600)
-        self._listener.listen(4)
-        self._loop.watch(self._listener.fileno(), READ, self._on_connection)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            listener.bind(self._socket_path)  # 0700, by the umask
+            listener.listen(4)
+        except OSError as error:
+            listener.close()
+            self._adopt_error = f"cannot listen at {self._socket_path}: {error}"
+            return
+        self._listener = listener
+        self._socket_identity = _identity(self._socket_path)
+        self._loop.watch(listener.fileno(), READ, self._on_connection)
 
     def _op_run(self, message: messages.Message, fds: list[int], sock: socket.socket) -> None:
+        if self._adopt_error:
+            raise OSError(self._adopt_error)
         self._spec = _read_json(self.directory, "bundle/config.json")
         self._task = _read_json(self.directory, "task.json")
         if self._task["seccomp"]:
@@ -183,7 +210,7 @@ class Shim:
         assert self._streams is not None
         self._enter_pid_namespace()
         launch = self._launch = Launch(
-            self._loop, self._streams, terminal=terminal, stdin=bool(self._task["open_stdin"])
+            self._loop, self._streams, terminal=terminal, stdin=bool(self._task["open_stdin"]), held=True
         )
         launch.on_ready = self._on_ready
         launch.on_running = self._on_running
@@ -246,6 +273,7 @@ class Shim:
 
     def _on_start_error(self, message: messages.Message) -> None:
         answer = self._answer_start or self._answer_run
+        self._stop_listening()  # before anybody can try again
         if answer is not None:
             self._tell(answer[0], {**message, "n": answer[1]})
         self._loop.stop()
@@ -253,7 +281,7 @@ class Shim:
     def _op_attach(self, message: messages.Message, fds: list[int], sock: socket.socket) -> messages.Message:
         streams = self._streams
         if message.get("exec_id"):
-            streams = self._execs[message["exec_id"]].streams
+            streams = self._exec(message["exec_id"]).streams
         elif streams is None:
             self._prepare_streams()
             streams = self._streams
@@ -265,7 +293,7 @@ class Shim:
         """fds: the request's body as a file, then perhaps a client's connection and its initial input."""
         if self._launch is None or self._wait_status is not None:
             raise OSError(3, "the container is not running")
-        with open(fds[0], "rb") as file:
+        with open(fds.pop(0), "rb") as file:
             request = json.loads(file.read())
         if request["seccomp"]:
             request["seccomp_program"] = self._task.get("seccomp_program")
@@ -297,18 +325,29 @@ class Shim:
             streams,
             terminal=bool(request["process"].get("terminal")),
             stdin=bool(request["open_stdin"]),
+            held=False,
         )
         running = self._execs[exec_id] = _Exec(launch, streams)
         streams.on_detach = lambda: self._publish({"event": "detach", "exec_id": exec_id})
-        if len(fds) > 1:
-            streams.attach(*_client(message, fds[1:]))
         launch.on_running = lambda: answer({"pid": launch.pid})
         launch.on_error = on_error
         init = self._launch
-        launch.fork(
-            lambda channel, stdio: child.start_exec(channel, stdio, init.pidfd, request),
-            self._task["cgroup_fork"],
-        )
+        try:
+            if fds:
+                streams.attach(*_client(message, fds))
+            launch.fork(
+                lambda channel, stdio: child.start_exec(channel, stdio, init.pidfd, request),
+                self._task["cgroup_fork"],
+            )
+        except (OSError, ValueError) as error:
+            on_error({"error": str(error), "kind": type(error).__name__})
+            self._finish_exec(exec_id)
+
+    def _exec(self, exec_id: str) -> "_Exec":
+        running = self._execs.get(exec_id)
+        if running is None:
+            raise ProcessLookupError(3, "the exec's process has ended")
+        return running
 
     def _op_signal(self, message: messages.Message, fds: list[int], sock: socket.socket) -> messages.Message:
         assert self._launch is not None
@@ -318,7 +357,7 @@ class Shim:
         return {}
 
     def _op_resize(self, message: messages.Message, fds: list[int], sock: socket.socket) -> messages.Message:
-        streams = self._execs[message["exec_id"]].streams if message.get("exec_id") else self._streams
+        streams = self._exec(message["exec_id"]).streams if message.get("exec_id") else self._streams
         assert streams is not None
         streams.resize(message["height"], message["width"])
         return {}
@@ -356,12 +395,13 @@ class Shim:
                     self._finish_exec(exec_id)
 
     def _finish_exec(self, exec_id: str) -> None:
-        """When an exec has been reaped: its exit code is told before its clients see the end of the stream
-        and ask for it.
+        """When an exec has been reaped (or could not be forked): its exit code is told before its clients
+        see the end of the stream and ask for it.
         """
         running = self._execs[exec_id]
         running.streams.drain_and_end()
-        os.close(running.launch.pidfd)
+        if running.launch.pid:
+            os.close(running.launch.pidfd)
         self._publish({"event": "exec-exit", "exec_id": exec_id, "exit_code": running.exit_code})
         running.streams.on_idle = lambda: self._forget_exec(exec_id)
         running.streams.finish()
@@ -399,9 +439,13 @@ class Shim:
             "finished_at_ns": time.time_ns(),
         }
         aside = os.path.join(self.directory, "exit.json.aside")
-        with open(aside, "w") as file:
-            json.dump(record, file)
-        os.rename(aside, os.path.join(self.directory, "exit.json"))
+        try:
+            with open(aside, "w") as file:
+                json.dump(record, file)
+            os.rename(aside, os.path.join(self.directory, "exit.json"))
+        except OSError:
+            pass  # a full disk; the daemon that listens now is told all the same
+        self._stop_listening()  # a daemon that comes from now on reads exit.json
         self._publish({"event": "exit", **record})
 
     def _was_oom_killed(self) -> bool:
@@ -416,19 +460,24 @@ class Shim:
 
 
 def _client(message: messages.Message, fds: list[int]) -> tuple[AttachedClient, bytes]:
-    """fds: the connection, then perhaps a file with input that came with the request."""
+    """fds: the connection, then perhaps a file with input that came with the request; they are taken out."""
     initial = b""
     if len(fds) > 1:
-        with open(fds[1], "rb") as file:
+        with open(fds.pop(1), "rb") as file:
             initial = file.read()
     keys = message.get("detach_keys")
-    client = AttachedClient(
-        socket.socket(fileno=fds[0]),
-        frozenset(message["wanted"]),
-        framed=message["framed"],
-        detacher=Detacher(parse_keys(keys)) if keys else None,
-    )
-    return client, initial
+    detacher = Detacher(parse_keys(keys)) if keys else None
+    sock = socket.socket(fileno=fds[0])
+    fds.clear()
+    return AttachedClient(
+        sock, frozenset(message["wanted"]), framed=message["framed"], detacher=detacher
+    ), initial
+
+
+def _identity(path: str) -> tuple[int, int, int]:
+    """What tells a file from another one that got its name and even its inode number."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 def _read_json(directory: str, name: str) -> dict[str, Any]:

@@ -24,12 +24,13 @@ from typing import Protocol
 
 from minid.kernel import terminal
 from minid.shim.detach import Detacher
-from minid.shim.loop import GONE, READ, WRITE, Loop
+from minid.shim.loop import EDGE, GONE, READ, WRITE, Loop
 
 CHUNK_BYTES = 64 * 1024
 CLIENT_LIMIT_BYTES = 1024 * 1024
 STDIN_LIMIT_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
+DRAIN_BYTES = 1024 * 1024  # more than any pipe of ours or terminal holds
 STALL_S = 10.0
 STREAM_NUMBER = {"stdin": 0, "stdout": 1, "stderr": 2}
 
@@ -109,8 +110,11 @@ class Streams:
         self._stdin_pending = bytearray()
         self._stdin_closing = False
         self._terminal = -1
+        self._asleep = False  # nobody has the terminal open
         self._clients: list[AttachedClient] = []
+        self._started = False
         self._finished = False
+        self._size = (0, 0)
         self.ended = False
         self.on_idle: Callable[[], None] = lambda: None
         self.on_detach: Callable[[], None] = lambda: None
@@ -119,6 +123,9 @@ class Streams:
 
     def open_pipes(self, stdin: int | None, stdout: int, stderr: int) -> None:
         """Take over our ends of the pipes; ``stdin`` None when the process reads /dev/null."""
+        self._started = True
+        if stdin is None:
+            self._stdin_pending.clear()
         if stdin is not None:
             os.set_blocking(stdin, False)
             self._stdin = stdin
@@ -131,14 +138,22 @@ class Streams:
 
     def open_terminal(self, master: int) -> None:
         """Take over a terminal's master side."""
+        self._started = True
         os.set_blocking(master, False)
+        if any(self._size):
+            terminal.set_size(master, *self._size)
         self._terminal = master
         self._stdin = master
         self._add_source(master, "stdout")
         self._flush_stdin()
 
     def resize(self, height: int, width: int) -> None:
-        """Raises OSError(ENOTTY) when the process has no terminal."""
+        """Of the terminal, or of the one that is about to be opened. Raises OSError(ENOTTY) when the
+        process has none.
+        """
+        if not self._started:
+            self._size = (height, width)
+            return
         if self._terminal < 0:
             raise OSError(errno.ENOTTY, "the process has no terminal, or it has ended")
         terminal.set_size(self._terminal, height, width)
@@ -166,19 +181,26 @@ class Streams:
             return
         self._read_source(fd)
 
-    def _read_source(self, fd: int) -> bool:
-        """Read and spread one chunk; False when there was none."""
+    def _read_source(self, fd: int) -> int:
+        """Read and spread one chunk; its bytes, 0 when there was none."""
         try:
             data = os.read(fd, CHUNK_BYTES)
         except BlockingIOError:
-            return False
+            return 0
         except OSError as error:
-            if error.errno != errno.EIO:  # EIO: the last slave of the terminal was closed
+            if error.errno != errno.EIO:
                 raise
-            data = b""
+            # The last slave of the terminal was closed. The process may open it again (/dev/tty), and our
+            # closing the master would send it SIGHUP: look again when something changes.
+            self._asleep = True
+            self._loop.watch(fd, READ | EDGE, lambda events: self._on_source(fd, events))
+            return 0
         if not data:
             self._close_source(fd)
-            return False
+            return 0
+        if self._asleep:
+            self._asleep = False
+            self._watch_source(fd)
         name = self._sources[fd]
         if self._log is not None:
             self._log.write(name, data)
@@ -186,7 +208,7 @@ class Streams:
             if name in client.wanted:
                 client.queue(name, data)
                 self._flush(client)
-        return True
+        return len(data)
 
     def _close_source(self, fd: int) -> None:
         del self._sources[fd]
@@ -197,23 +219,27 @@ class Streams:
         os.close(fd)
         if not self._sources:
             self._end()
+        self._watch_clients()
 
     def drain_and_end(self) -> None:
         """The process is gone: what it wrote is in the pipes; do not wait for others who may hold them
-        open.
+        open, nor read what they go on writing.
         """
+        self._started = True
         for fd in tuple(self._sources):
-            while fd in self._sources and self._read_source(fd):
-                pass
+            left_bytes = DRAIN_BYTES
+            while left_bytes > 0 and fd in self._sources and (count := self._read_source(fd)):
+                left_bytes -= count
             if fd in self._sources:
                 self._close_source(fd)
+        self._close_stdin()
+        self._end()
 
     def _end(self) -> None:
+        """There will be no more output; the process may still read its input."""
         if self.ended:
             return
         self.ended = True
-        if self._stdin >= 0:
-            self._close_stdin()
         if self._log is not None:
             self._log.close()
 
@@ -269,7 +295,11 @@ class Streams:
         if client in self._clients and events & WRITE:
             self._flush(client)
         if client in self._clients and events & GONE and not events & READ:
-            self._drop(client)
+            if client.input_open and len(self._stdin_pending) >= STDIN_LIMIT_BYTES:
+                # It may have left input behind, for which there is no room yet: look away until there is.
+                self._loop.forget(client.socket.fileno())
+            else:
+                self._drop(client)
 
     def _input_ended(self, client: AttachedClient) -> None:
         client.input_open = False
@@ -286,9 +316,11 @@ class Streams:
         detached = False
         if client.detacher is not None:
             data, detached = client.detacher.feed(data)
-        if self._stdin >= 0 or not self._sources:
+        if self._stdin >= 0 or not self._started:
             self._stdin_pending += data
         self._flush_stdin()
+        if len(self._stdin_pending) >= STDIN_LIMIT_BYTES:
+            self._watch_clients()
         if detached:
             self._drop(client)
             self.on_detach()
@@ -322,7 +354,7 @@ class Streams:
                 if now_s - client.progress_s > STALL_S:
                     self._drop(client)
                     return
-            self._loop.set_deadline("stalled client", STALL_S, self._balance)
+            self._loop.set_deadline(f"stalled client of {id(self)}", STALL_S, self._balance)
         if bool(behind) != self._paused:
             self._paused = bool(behind)
             for fd in self._sources:
@@ -351,12 +383,17 @@ class Streams:
             self._close_stdin()
         else:
             self._loop.forget(self._stdin)
-        for client in self._clients:
-            self._watch_client(client)
+        self._watch_clients()
 
     def _close_stdin(self) -> None:
+        """Input that comes from now on is read, so that clients do not hang, and thrown away."""
         fd, self._stdin = self._stdin, -1
         self._stdin_pending.clear()
         if fd >= 0 and fd != self._terminal:
             self._loop.forget(fd)
             os.close(fd)
+        self._watch_clients()
+
+    def _watch_clients(self) -> None:
+        for client in self._clients:
+            self._watch_client(client)
