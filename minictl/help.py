@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from minictl import flags
 
 _WIDTH = 100
+_DOCKERS_OWN = (
+    "build", "builder", "buildx", "checkpoint", "compose", "config", "context", "manifest", "network", "node", "plugin",
+    "search", "secret", "service", "stack", "swarm", "trust",
+)  # fmt: skip
 
 
 def overview(global_flags: tuple[flags.Flag, ...]) -> str:
@@ -95,6 +99,11 @@ def unknown(words: str, known: list[str], prefix: str) -> str:
     )
     place = f"{prefix} " if prefix else ""
     text = f"minictl: unknown command: minictl {words}\n"
+    if word in _DOCKERS_OWN and not prefix:
+        return (
+            text
+            + f"\nThe docker CLI has `{word}`; minictl has not (yet). Run 'minictl --help' for what it has"
+        )
     if near:
         text += "\nDid you mean: " + " or ".join(f"minictl {place}{name}" for name in near) + "?\n"
     return text + f"\nRun 'minictl {place}--help' for more information"
