@@ -7,7 +7,9 @@ specification has no word for: layers, log, user by name), ``exit.json`` (writte
 program has ended).
 """
 
+import asyncio
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,11 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from minid.containers.model import Client
+from minid.errors import MinidError
 from minid.images.rootfs import Rootfs
 from minid.kernel.files import remove_tree
 from minid.layout import Layout
 from minid.shim.client import Forkserver, ShimConnection
 from minid.shim.sandbox import COMMON_NAMESPACES
+
+RECONNECT_S = 10.0  # for a shim to say what it runs: more means that it hangs
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class Task:
     connection: ShimConnection
     pid: int = 0
     start_ticks: int = 0
+    started: bool = False  # the program was let go, and the shim has answered
     exited: bool = False
 
 
@@ -70,6 +78,7 @@ class Tasks:
         self._forkserver = forkserver
         self._tasks: dict[str, Task] = {}
         self._spare: ShimConnection | None = None
+        self._closed = False
         self.on_exit: Callable[[str, ExitRecord], None] = lambda container_id, record: None
         self.on_exec_exit: Callable[[str, int], None] = lambda exec_id, exit_code: None
         self.on_detach: Callable[[str, str | None], None] = lambda container_id, exec_id: None
@@ -100,16 +109,27 @@ class Tasks:
         """
         socket_path = self._socket_path(container_id)
         socket_path.unlink(missing_ok=True)
+        directory = self._layout.container(container_id)
         connection = self._take_spare() if is_common(spec) else None
+        if connection is not None:
+            try:
+                connection.adopt(directory, socket_path)
+            except OSError:  # it was killed while it waited
+                connection.close()
+                connection = None
         if connection is None:
             connection = self._forkserver.spawn_shim(ahead=False)
-        connection.adopt(self._layout.container(container_id), socket_path)
+            connection.adopt(directory, socket_path)
         return self._adopt(container_id, connection)
 
     def ensure_spare(self) -> None:
-        """Have a shim ready for the next start: what most of them need is then made already."""
-        if self._spare is None or self._spare.closed:
+        """Have a shim ready for the next start: what most of them need is then made already. An attempt."""
+        if self._closed or (self._spare is not None and not self._spare.closed):
+            return
+        try:
             self._spare = self._forkserver.spawn_shim(ahead=True)
+        except (MinidError, OSError) as error:
+            log.warning("no spare shim: %s", error)
 
     def _take_spare(self) -> ShimConnection | None:
         spare, self._spare = self._spare, None
@@ -127,6 +147,9 @@ class Tasks:
         executed.
         """
         answer = await task.connection.request("start")
+        task.started = True
+        if task.connection.closed:  # while this answer was on its way
+            self._on_event(task, {"event": "closed"})
         started_at_ns: int = answer["started_at_ns"]
         return started_at_ns
 
@@ -196,7 +219,12 @@ class Tasks:
             return self.read_exit(container_id)
         task = self._adopt(container_id, connection)
         try:
-            answer = await connection.request("state")
+            async with asyncio.timeout(RECONNECT_S):
+                answer = await connection.request("state")
+        except TimeoutError:
+            log.error("the shim does not answer, and is left alone", extra={"container": container_id})
+            task.started = True
+            return task
         except ConnectionError:
             self.discard(container_id)
             return self.read_exit(container_id)
@@ -204,7 +232,7 @@ class Tasks:
             # it has ended and only flushes its last output to clients, or it never started
             self.discard(container_id)
             return self.read_exit(container_id)
-        task.pid = answer["pid"]
+        task.pid, task.started = answer["pid"], True
         return task
 
     def read_exit(self, container_id: str) -> ExitRecord:
@@ -219,6 +247,7 @@ class Tasks:
 
     def close(self) -> None:
         """Let go of all shims; they and their containers live on, the spare one ends."""
+        self._closed = True
         if self._spare is not None:
             self._spare.close()
         for task in self._tasks.values():
@@ -247,7 +276,8 @@ class Tasks:
             self.on_exec_exit(message["exec_id"], message["exit_code"])
         elif event == "detach":
             self.on_detach(task.container_id, message.get("exec_id"))
-        elif not task.exited:
+        elif not task.exited and (task.started or event == "exit"):
+            # (a shim that ends before it has started anything fails the requests that wait for it)
             task.exited = True
             self._tasks.pop(task.container_id, None)
             if event == "exit":
