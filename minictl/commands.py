@@ -86,6 +86,20 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "tag": "images:TAG",
         },
     ),
+    "network": (
+        "Manage networks",
+        {
+            "connect": "networks:CONNECT",
+            "create": "networks:CREATE",
+            "disconnect": "networks:DISCONNECT",
+            "inspect": "inspect:INSPECT_NETWORK",
+            "ls": "networks:LS",
+            "list": "networks:LS",
+            "prune": "networks:PRUNE",
+            "rm": "networks:RM",
+            "remove": "networks:RM",
+        },
+    ),
     "system": (
         "Look after the daemon",
         {"df": "disk:DF", "events": "events:EVENTS", "info": "system:INFO", "prune": "disk:PRUNE"},

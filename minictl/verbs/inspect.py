@@ -64,6 +64,10 @@ def inspect_volume(options: Options, arguments: list[str], engine: Engine) -> in
     return _show(arguments, options["format"], lambda name: _find(engine, ("volume",), name, False))
 
 
+def inspect_network(options: Options, arguments: list[str], engine: Engine) -> int:
+    return _show(arguments, options["format"], lambda name: _find(engine, ("network",), name, False))
+
+
 def _find(engine: Engine, kinds: Sequence[str], name: str, size: bool) -> Any:
     for kind in kinds:
         query = {"size": True} if size and kind == "container" else None
@@ -155,5 +159,13 @@ INSPECT_VOLUME = Command(
     "Show all that is known of volumes",
     inspect_volume,
     (_FORMAT,),
+    1,
+)
+INSPECT_NETWORK = Command(
+    "network inspect",
+    "[OPTIONS] NETWORK [NETWORK...]",
+    "Show all that is known of networks",
+    inspect_network,
+    (_FORMAT, ("verbose", "v", "bool", "Show more, of swarm networks")),
     1,
 )
