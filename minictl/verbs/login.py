@@ -62,12 +62,9 @@ def logout(options: Options, arguments: list[str], engine: Engine) -> int:
     helper = (settings.get("credHelpers") or {}).get(server) or settings.get("credsStore")
     if helper:
         registry_auth.run_helper(helper, "erase", server)
-    if server not in entries:
-        if not helper:
-            print(f"Not logged in to {server}")
-        return 0
-    del entries[server]
-    config.save(settings)
+    if server in entries:
+        del entries[server]
+        config.save(settings)
     return 0
 
 

@@ -1,0 +1,385 @@
+"""Pushing, and logging in: the docker CLI, minictl and docker-py, to Debian's docker-registry."""
+
+import json
+import os
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from docker import DockerClient
+
+from tests import images
+from tests.cli import Cli
+from tests.conformance.test_registry_auth import HTPASSWD, PASSWORD, USER
+from tests.conftest import make_cli, pull
+from tests.engine import Engine
+from tests.registry import Registry, digest_of
+from tests.token_server import TokenServer
+from tests.wire import Wire
+
+MANIFEST_TYPES = (
+    "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
+)
+HELPER = """#!/bin/sh
+# A credential helper that keeps everything in one file; how it was called is in "calls".
+store=$(dirname "$0")/store
+echo "$1" >>"$(dirname "$0")/calls"
+case $1 in
+store) cat >"$store" ;;
+get) [ -e "$store" ] && cat "$store" || { echo "credentials not found in native keychain"; exit 1; } ;;
+erase) rm -f "$store" ;;
+esac
+"""
+
+
+@pytest.fixture
+def target(registry: Registry, busybox: str, wire: Wire, tidy: None) -> Iterator[Callable[[str], str]]:
+    """Give the busybox image another name in the shared registry; the names are taken away afterwards."""
+    names: list[str] = []
+
+    def tag(name: str) -> str:
+        full = f"{registry.address}/{name}"
+        repository, _, label = full.rpartition(":")
+        assert wire("POST", f"/images/{busybox}/tag", query={"repo": repository, "tag": label}).status == 201
+        names.append(full)
+        return full
+
+    yield tag
+    for name in names:
+        wire("DELETE", f"/images/{name}")
+
+
+def manifest(registry: Registry, name: str, tag: str) -> bytes:
+    status, _, body = registry.request("GET", f"/v2/{name}/manifests/{tag}", Accept=MANIFEST_TYPES)
+    assert status == 200, body
+    return body
+
+
+def test_push_and_push_again(cli: Cli, registry: Registry, target: Callable[[str], str]) -> None:
+    name = target(f"pushed-{cli.name}/box:1.0")
+    first = cli.ok("push", name)
+    assert first.splitlines()[0] == f"The push refers to repository [{name.removesuffix(':1.0')}]"
+    assert first.count(": Preparing") == 2
+    assert first.count(": Mounted from ") == 2
+    body = manifest(registry, f"pushed-{cli.name}/box", "1.0")
+    last = f"1.0: digest: {digest_of(body)} size: {len(body)}"
+    assert first.splitlines()[-1] == last
+    again = cli.ok("push", name)
+    assert again.count(": Layer already exists") == 2
+    assert again.splitlines()[-1] == last
+
+
+@pytest.mark.minid_only("dockerd writes a manifest of its own")
+def test_the_digest_stays(cli: Cli, registry: Registry, target: Callable[[str], str]) -> None:
+    name = f"kept-{cli.name}/box"
+    target(f"{name}:1")
+    cli.ok("push", f"{registry.address}/{name}:1")
+    assert manifest(registry, name, "1") == manifest(registry, "busybox", "latest")
+
+
+def test_uploads_what_is_new_and_another_engine_can_run_it(
+    cli: Cli, registry: Registry, wire: Wire, busybox: str, tidy: None
+) -> None:
+    """To another registry, where nothing can be mounted."""
+    other = Registry(Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp")))
+    name = f"{other.address}/moved/box"
+    try:
+        other.start()
+        wire("POST", f"/images/{busybox}/tag", query={"repo": name, "tag": "1"})
+        out = cli.ok("push", f"{name}:1")
+        assert out.count(": Pushed") == 2
+        wire("DELETE", f"/images/{name}:1")
+        layers = json.loads(manifest(other, "moved/box", "1"))["layers"]
+        for layer in layers:
+            body = other.request("GET", f"/v2/moved/box/blobs/{layer['digest']}")[2]
+            assert digest_of(body) == layer["digest"] and len(body) == layer["size"]
+        assert cli.ok("run", "--rm", "--network", "none", f"{name}:1", "echo", "moved") == "moved"
+    finally:
+        wire("DELETE", f"/images/{name}:1")
+        other.destroy()
+
+
+def test_all_tags(cli: Cli, registry: Registry, target: Callable[[str], str]) -> None:
+    repository = f"all-{cli.name}/box"
+    for tag in ("one", "two"):
+        target(f"{repository}:{tag}")
+    out = cli.ok("push", "--all-tags", f"{registry.address}/{repository}")
+    assert "one: digest: sha256:" in out and "two: digest: sha256:" in out
+    status, _, body = registry.request("GET", f"/v2/{repository}/tags/list")
+    assert status == 200 and json.loads(body)["tags"] == ["one", "two"]
+    refused = cli("push", "--all-tags", f"{registry.address}/{repository}:one")
+    assert refused.code == 1 and "tag can't be used with --all-tags/-a" in refused.err
+
+
+def test_only_the_tag_that_is_named(cli: Cli, registry: Registry, target: Callable[[str], str]) -> None:
+    repository = f"one-{cli.name}/box"
+    for tag in ("latest", "other"):
+        target(f"{repository}:{tag}")
+    assert "Using default tag: latest" in cli.ok("push", f"{registry.address}/{repository}")
+    tags = json.loads(registry.request("GET", f"/v2/{repository}/tags/list")[2])["tags"]
+    assert tags == ["latest"]
+
+
+def test_what_is_not_there(cli: Cli, registry: Registry, target: Callable[[str], str]) -> None:
+    nothing = cli("push", f"{registry.address}/nothing:1")
+    assert nothing.code == 1
+    assert f"An image does not exist locally with the tag: {registry.address}/nothing" in nothing.err
+    name = target(f"partly-{cli.name}/box:1")
+    other = cli("push", name.replace(":1", ":2"))
+    assert other.code == 1 and "tag does not exist" in other.err
+
+
+def test_a_registry_that_is_not_there(cli: Cli, wire: Wire, busybox: str, tidy: None) -> None:
+    wire("POST", f"/images/{busybox}/tag", query={"repo": "127.0.0.1:1/box", "tag": "1"})
+    try:
+        gone = cli("push", "127.0.0.1:1/box:1")
+        assert gone.code == 1 and "connection refused" in gone.err
+    finally:
+        wire("DELETE", "/images/127.0.0.1:1/box:1")
+
+
+def test_the_stream(wire: Wire, registry: Registry, target: Callable[[str], str]) -> None:
+    name = target("streamed/box:1")
+    query = {"tag": "1"}
+    path = f"/images/{name.removesuffix(':1')}/push"
+    response = wire("POST", path, query=query, headers={"X-Registry-Auth": "e30="})
+    assert response.status == 200 and response.headers["Content-Type"] == "application/json"
+    lines = response.json_lines
+    body = manifest(registry, "streamed/box", "1")
+    assert lines[-1] == {
+        "progressDetail": {},
+        "aux": {"Tag": "1", "Digest": digest_of(body), "Size": len(body)},
+    }
+    assert lines[0] == {"status": f"The push refers to repository [{name.removesuffix(':1')}]"}
+    assert {key: value for key, value in lines[1].items() if key != "id"} == {
+        "status": "Preparing",
+        "progressDetail": {},
+    }
+    failed = wire("POST", path, query={"tag": "none"}, headers={"X-Registry-Auth": "e30="})
+    assert failed.status == 200
+    assert "tag does not exist" in failed.json_lines[-1]["error"]
+    assert failed.json_lines[-1]["errorDetail"]["message"] == failed.json_lines[-1]["error"]
+
+
+def test_the_event(wire: Wire, docker_cli: Cli, target: Callable[[str], str]) -> None:
+    name = target("events/box:1")
+    since = f"{time.time():.9f}"
+    docker_cli.ok("push", name)
+    query = {"since": since, "until": f"{time.time():.9f}", "filters": {"event": ["push"]}}
+    events = wire("GET", "/events", query=query).json_lines
+    assert [event["Actor"]["ID"] for event in events] == [name]
+    assert events[0]["Actor"]["Attributes"]["name"] == name.removesuffix(":1")
+
+
+def test_docker_py(dockerpy: DockerClient, target: Callable[[str], str]) -> None:
+    name = target("docker-py/box:1")
+    lines = list(dockerpy.images.push(name.removesuffix(":1"), tag="1", stream=True, decode=True))
+    assert lines[-1]["aux"]["Tag"] == "1"
+
+
+def test_a_repo_digest_appears(wire: Wire, docker_cli: Cli, target: Callable[[str], str]) -> None:
+    name = target("digests/box:1")
+    repository = name.removesuffix(":1")
+    docker_cli.ok("push", name)
+    digests = wire.get(f"/images/{name}/json")["RepoDigests"]
+    assert [item for item in digests if item.startswith(f"{repository}@sha256:")]
+    docker_cli.ok("rmi", name)
+    assert wire("GET", f"/images/{repository}/json").status == 404
+
+
+# logging in
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Registry]:
+    """A registry that wants the password of ``USER``."""
+    root = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
+    (root / "htpasswd").write_text(HTPASSWD)
+    auth = {"htpasswd": {"realm": "minid tests", "path": str(root / "htpasswd")}}
+    registry = Registry(root, extra={"auth": auth})
+    registry.start()
+    yield registry
+    registry.destroy()
+
+
+def tagged(wire: Wire, busybox: str, name: str) -> str:
+    repository, _, tag = name.rpartition(":")
+    assert wire("POST", f"/images/{busybox}/tag", query={"repo": repository, "tag": tag}).status == 201
+    return name
+
+
+@pytest.mark.parametrize("client", ["docker", "minictl"])
+def test_log_in_push_log_out(
+    client: str, engine: Engine, wire: Wire, locked: Registry, busybox: str, tmp_path: Path, tidy: None
+) -> None:
+    name = tagged(wire, busybox, f"{locked.address}/{client}/box:1")
+    cli = make_cli(client, engine, tmp_path)
+    try:
+        anonymous = cli("push", name)
+        assert anonymous.code == 1 and "no basic auth credentials" in anonymous.err
+        wrong = cli("login", "-u", USER, "--password-stdin", locked.address, stdin="wrong")
+        assert wrong.code == 1 and "unauthorized" in wrong.err.lower()
+        assert (
+            not (tmp_path / "config.json").exists() or "auths" not in (tmp_path / "config.json").read_text()
+        )
+        done = cli("login", "-u", USER, "--password-stdin", locked.address, stdin=PASSWORD)
+        assert done.code == 0 and "Login Succeeded" in done.out
+        config = tmp_path / "config.json"
+        assert stat.S_IMODE(config.stat().st_mode) == 0o600
+        assert list(json.loads(config.read_text())["auths"]) == [locked.address]
+        assert ": digest: sha256:" in cli.ok("push", name)
+        again = cli("login", locked.address)
+        assert again.code == 0 and "Login Succeeded" in again.out
+        out = cli.ok("logout", locked.address)
+        assert f"Removing login credentials for {locked.address}" in out
+        assert cli("push", name).code == 1
+        assert cli("logout", locked.address).code == 0
+    finally:
+        wire("DELETE", f"/images/{name}")
+    log = engine.log.read_text(errors="replace")
+    assert PASSWORD not in log.replace("secrets", "")
+
+
+@pytest.mark.parametrize("client", ["docker", "minictl"])
+@pytest.mark.parametrize("kind", ["credsStore", "credHelpers"])
+def test_credential_helpers(
+    client: str,
+    kind: str,
+    engine: Engine,
+    wire: Wire,
+    locked: Registry,
+    busybox: str,
+    tmp_path: Path,
+    tidy: None,
+) -> None:
+    helper = tmp_path / "docker-credential-mine"
+    helper.write_text(HELPER)
+    helper.chmod(0o755)
+    settings = {"credsStore": "mine"} if kind == "credsStore" else {"credHelpers": {locked.address: "mine"}}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(settings))
+    cli = make_cli(client, engine, tmp_path)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    name = tagged(wire, busybox, f"{locked.address}/{client}-helper/box:1")
+    try:
+        done = cli("login", "-u", USER, "--password-stdin", locked.address, stdin=PASSWORD, env=env)
+        assert done.code == 0, done.err
+        assert json.loads((tmp_path / "store").read_text())["Secret"] == PASSWORD
+        assert PASSWORD not in config.read_text() and '"auth":' not in config.read_text()
+        pushed = cli("push", name, env=env)
+        assert pushed.code == 0, pushed.err
+        assert cli("logout", locked.address, env=env).code == 0
+        assert not (tmp_path / "store").exists()
+        assert cli("push", name, env=env).code == 1
+        assert {"store", "get", "erase"} <= set((tmp_path / "calls").read_text().split())
+    finally:
+        wire("DELETE", f"/images/{name}")
+
+
+def test_minictl_and_docker_share_what_they_know(
+    engine: Engine, wire: Wire, locked: Registry, busybox: str, tmp_path: Path, tidy: None
+) -> None:
+    name = tagged(wire, busybox, f"{locked.address}/shared/box:1")
+    docker, minictl = (make_cli(client, engine, tmp_path) for client in ("docker", "minictl"))
+    try:
+        minictl("login", "-u", USER, "--password-stdin", locked.address, stdin=PASSWORD)
+        assert docker("push", name).code == 0
+        docker.ok("logout", locked.address)
+        assert minictl("push", name).code == 1
+        docker("login", "-u", USER, "--password-stdin", locked.address, stdin=PASSWORD)
+        assert minictl("push", name).code == 0
+    finally:
+        wire("DELETE", f"/images/{name}")
+
+
+def test_the_auth_operation(wire: Wire, locked: Registry, registry: Registry, tidy: None) -> None:
+    body = {"username": USER, "password": PASSWORD, "serveraddress": locked.address}
+    good = wire.post("/auth", body)
+    assert good.status == 200 and good.json["Status"] == "Login Succeeded"
+    bad = wire.post("/auth", {**body, "password": "wrong"})
+    assert bad.status in (401, 500) and "unauthorized" in bad.message.lower()
+    assert PASSWORD not in bad.message and "wrong" not in bad.message
+    assert wire.post("/auth", {**body, "serveraddress": registry.address}).status == 200
+    assert wire.post("/auth", {**body, "serveraddress": "127.0.0.1:1"}).status >= 500
+
+
+@pytest.fixture(scope="module")
+def tokens() -> Iterator[TokenServer]:
+    place = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
+    rights = {"team/box": {"pull", "push"}, "team/read-only": {"pull"}, "team/copy": {"pull", "push"}}
+    with TokenServer(place, {USER: (PASSWORD, rights)}) as server:
+        yield server
+    subprocess.run(["rm", "-r", str(place)], check=True)
+
+
+@pytest.fixture(scope="module")
+def token_registry(tokens: TokenServer) -> Iterator[Registry]:
+    root = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
+    registry = Registry(root, extra={"auth": tokens.registry_config})
+    registry.start()
+    yield registry
+    registry.destroy()
+
+
+@pytest.mark.parametrize("client", ["docker", "minictl"])
+def test_identity_tokens(
+    client: str,
+    engine: Engine,
+    wire: Wire,
+    token_registry: Registry,
+    tokens: TokenServer,
+    busybox: str,
+    tmp_path: Path,
+    tidy: None,
+) -> None:
+    names = [
+        tagged(wire, busybox, f"{token_registry.address}/team/{name}:{client}")
+        for name in ("box", "copy", "read-only")
+    ]
+    cli = make_cli(client, engine, tmp_path)
+    try:
+        done = cli("login", "-u", USER, "--password-stdin", token_registry.address, stdin=PASSWORD)
+        assert done.code == 0 and "Login Succeeded" in done.out
+        entry = json.loads((tmp_path / "config.json").read_text())["auths"][token_registry.address]
+        assert entry["identitytoken"] in tokens.identities
+        assert PASSWORD not in (tmp_path / "config.json").read_text()
+        assert cli("push", names[0]).code == 0
+        mounted = cli.ok("push", names[1])
+        assert mounted.count("Mounted from team/box") + mounted.count("Layer already exists") == 2
+        denied = cli("push", names[2])
+        assert denied.code == 1 and "denied" in denied.err
+        assert entry["identitytoken"] not in denied.err
+        wire("DELETE", f"/images/{names[0]}")
+        assert cli("pull", names[0]).code == 0
+    finally:
+        for name in names:
+            wire("DELETE", f"/images/{name}")
+    assert not [token for token in tokens.identities if token in engine.log.read_text(errors="replace")]
+
+
+def test_an_image_of_oci_form(wire: Wire, registry: Registry, docker_cli: Cli, tidy: None) -> None:
+    """Pulled as OCI, it is pushed as OCI; skopeo can copy what was pushed."""
+    images.Image([images.Layer().file("oci", b"x" * 4096).done()]).push(registry, "oci/source", form="oci")
+    source, copy = f"{registry.address}/oci/source:latest", f"{registry.address}/oci/copy:1"
+    pull(wire, source)
+    try:
+        tagged(wire, source, copy)
+        docker_cli.ok("push", copy)
+        got = json.loads(manifest(registry, "oci/copy", "1"))
+        if engine_is_minid(wire):
+            assert got["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
+        done = subprocess.run(
+            ["skopeo", "inspect", "--tls-verify=false", f"docker://{copy}"], capture_output=True, check=True
+        )
+        assert json.loads(done.stdout)["Layers"] == [layer["digest"] for layer in got["layers"]]
+    finally:
+        for name in (copy, source):
+            wire("DELETE", f"/images/{name}")
+
+
+def engine_is_minid(wire: Wire) -> bool:
+    return "minid" in json.dumps(wire.get("/version")).lower()
