@@ -49,9 +49,12 @@ class Namespace:
         self.sh("ip link set lo up")
 
     def close(self) -> None:
-        for one in self._sockets:
-            one.close()
+        self.close_sockets()
         os.close(self.fd)
+
+    def close_sockets(self) -> None:
+        while self._sockets:
+            self._sockets.pop().close()
 
     @property
     def path(self) -> str:

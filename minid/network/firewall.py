@@ -22,6 +22,7 @@ __all__ = ["Firewall", "NetworkRules", "PublishedPort"]
 
 Key = tuple[str, bytes, bool]  # name of the set, key, whether an interval's end
 _ATTEMPTS = 16
+_FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 
 
 class Firewall:
@@ -143,6 +144,29 @@ class Firewall:
             raise _failed(error) from error
         return True
 
+    def obstacles(self) -> list[str]:
+        """Chains of others that drop what is forwarded to and from containers, and what to do, for the log.
+
+        A packet must pass every table: no rule of ours can bring back what another one drops. Chains with
+        a rule that names one of our bridges are left out: somebody has seen to it. See docs/decisions.
+        """
+        found = []
+        kernel = self._kernel()
+        try:
+            for answer in kernel.ask(objects.list_chains()):
+                chain = objects.listed_chain(answer.family, answer.fields)
+                if chain.hook == objects.HOOKS["forward"] and chain.drops and chain.table != self.table:
+                    rules = kernel.ask(objects.list_rules_of_chain(chain.family, chain.table, chain.name))
+                    said = b"".join(rule.fields.get(4, b"") for rule in rules)
+                    if not any(bridge.encode() in said for bridge in self._networks):
+                        found.append(chain)
+        except OSError as error:
+            raise _failed(error) from error
+        return [
+            f"{_FAMILIES.get(chain.family, '')} {chain.table} {chain.name} drops forwarded packets"
+            for chain in found
+        ]
+
     def remove(self) -> None:
         """Take our table away; nothing of ours is left. Idempotent."""
         requests = [objects.new_table(self.table), objects.delete_table(self.table)]
@@ -238,7 +262,7 @@ class Firewall:
     def _read_handles(self) -> list[int]:
         """The kernel's numbers of our rules: others, if somebody else has made them anew."""
         answers = self._kernel().ask(objects.list_rules(self.table))
-        return [objects.rule_handle(answer) for answer in answers]
+        return [objects.rule_handle(answer.fields) for answer in answers]
 
     def _is_whole(self) -> bool:
         """Compare all rules and elements in the kernel with what we have put there."""
@@ -248,7 +272,7 @@ class Firewall:
             found: set[Key] = set()
             for described in ruleset.SETS:
                 for answer in self._kernel().ask(objects.list_elements(self.table, described.name)):
-                    found.update((described.name, *key) for key in objects.element_keys(answer))
+                    found.update((described.name, *key) for key in objects.element_keys(answer.fields))
         except FileNotFoundError:
             return False
         return found == self._applied

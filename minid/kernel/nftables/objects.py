@@ -227,14 +227,47 @@ def list_elements(table: str, name: str) -> Request:
     return Request(GETSETELEM, NLM_F_DUMP, text(1, table) + text(2, name), f"elements of inet {table} {name}")
 
 
-def rule_handle(answer: bytes) -> int:
+def list_chains() -> Request:
+    """Of all tables of all families."""
+    return Request(GETCHAIN, NLM_F_DUMP, b"", "chains", family=0)
+
+
+def list_rules_of_chain(family: int, table: str, chain: str) -> Request:
+    body = text(1, table) + text(2, chain)
+    return Request(GETRULE, NLM_F_DUMP, body, f"rules of {table} {chain}", family=family)
+
+
+def rule_handle(fields: Mapping[int, bytes]) -> int:
     """The kernel's number of a listed rule, never used again in its table."""
-    return int.from_bytes(attributes(answer)[3], "big")
+    return int.from_bytes(fields[3], "big")
 
 
-def element_keys(answer: bytes) -> Iterator[tuple[bytes, bool]]:
+def element_keys(fields: Mapping[int, bytes]) -> Iterator[tuple[bytes, bool]]:
     """The keys in one answer to ``list_elements``; True if it is an interval's end."""
-    for _, listed in attribute_list(attributes(answer).get(3, b"")):
-        fields = attributes(listed)
-        flags = int.from_bytes(fields.get(3, b""), "big")
-        yield attributes(fields[1])[1], bool(flags & _ELEM_INTERVAL_END)
+    for _, listed in attribute_list(fields.get(3, b"")):
+        element = attributes(listed)
+        flags = int.from_bytes(element.get(3, b""), "big")
+        yield attributes(element[1])[1], bool(flags & _ELEM_INTERVAL_END)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedChain:
+    family: int
+    table: str
+    name: str
+    hook: int | None  # of a base chain
+    drops: bool  # its policy
+
+
+def listed_chain(family: int, fields: Mapping[int, bytes]) -> ListedChain:
+    def word(kind: int) -> str:
+        return fields[kind].rstrip(b"\0").decode(errors="replace")
+
+    hook = attributes(fields[4]).get(1) if 4 in fields else None
+    return ListedChain(
+        family,
+        word(1),
+        word(3),
+        None if hook is None else int.from_bytes(hook, "big"),
+        fields.get(5) == bytes(4),
+    )

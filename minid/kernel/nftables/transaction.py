@@ -9,7 +9,8 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from minid.kernel.netlink import (
     NLM_F_ACK,
@@ -18,7 +19,7 @@ from minid.kernel.netlink import (
     NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
-    attribute_list,
+    attributes,
 )
 from minid.kernel.nftables.attributes import number
 from minid.kernel.nftables.objects import Request, get_generation
@@ -30,6 +31,14 @@ _BATCH_GENID = 1
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _RECEIVE_BYTES = 1 << 16
 ERESTART = 85
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One object: its family (NFPROTO_…) and its attributes by kind."""
+
+    family: int
+    fields: Mapping[int, bytes]
 
 
 class Changed(Exception):
@@ -111,8 +120,8 @@ class Connection:
         about = requests[sequence - 1].about if 0 < sequence <= len(requests) else "transaction"
         raise OSError(code, f"nftables: {about}: {os.strerror(code)}")
 
-    def ask(self, request: Request) -> list[bytes]:
-        """The attributes of each object in the answer. Raises OSError naming the object.
+    def ask(self, request: Request) -> list[Answer]:
+        """Each object in the answer. Raises OSError naming the object.
 
         A list that changed while it was read is read again.
         """
@@ -122,12 +131,12 @@ class Connection:
                 return found
         raise OSError(errno.EINTR, f"nftables: {request.about}: changes all the time")
 
-    def _ask_once(self, request: Request) -> list[bytes] | None:
+    def _ask_once(self, request: Request) -> list[Answer] | None:
         kind = _NFNL_SUBSYS_NFTABLES << 8 | request.kind
         dumping = request.flags & NLM_F_DUMP == NLM_F_DUMP
         flags = request.flags if dumping else request.flags | NLM_F_ACK
         self._socket.send(message(kind, flags, 1, request.family, 0, request.body))
-        found: list[bytes] = []
+        found: list[Answer] = []
         interrupted = False
         while True:
             for answer_kind, answer_flags, _, payload in messages(self._socket.recv(_RECEIVE_BYTES)):
@@ -141,12 +150,10 @@ class Connection:
                     if code:
                         raise OSError(code, f"nftables: {request.about}: {os.strerror(code)}")
                     return found
-                found.append(payload[4:])
+                found.append(Answer(payload[0], attributes(payload[4:])))
 
     def generation(self) -> int:
         """The number of the ruleset's last change, by whomever."""
         for answer in self.ask(get_generation()):
-            for kind, data in attribute_list(answer):
-                if kind == 1:
-                    return int.from_bytes(data, "big")
+            return int.from_bytes(answer.fields[1], "big")
         raise OSError(errno.EPROTO, "nftables: the kernel told no generation")
