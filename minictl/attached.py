@@ -30,7 +30,6 @@ class Attached:
         self._asked_to_end = 0
         self._session: streams.Session | None = None
         self._exit: Response | None = None
-        proxy = proxy and not tty
         self._proxy = proxy
         self._signals: signals.SignalPipe | None = None
         if proxy or tty:
@@ -133,6 +132,11 @@ class Attached:
                 self.engine.call("POST", f"{self.path}/kill", {"signal": signals.name_of(number)})
             except (ApiError, ConnectError):  # not running any more: nothing is left to be told
                 pass
+            if (
+                self.tty and number == signals.NUMBERS["HUP"]
+            ):  # the terminal has gone, and with it what this is for
+                self.restore()
+                signals.die_of(number)
         else:
             self.restore()
             signals.die_of(number)

@@ -26,7 +26,7 @@ def start(options: Options, arguments: list[str], engine: Engine) -> int:
     if tty and stdin and not terminal.is_terminal(0):
         raise Failure("the input device is not a TTY")
     automatic = (container.get("HostConfig") or {}).get("AutoRemove")
-    link = attached.Attached(engine, container["Id"], tty=tty, proxy=True)
+    link = attached.Attached(engine, container["Id"], tty=tty, proxy=not tty)
     try:
         link.open(
             stdin=stdin,
@@ -73,7 +73,7 @@ def attach(options: Options, arguments: list[str], engine: Engine) -> int:
     stdin = container["Config"]["OpenStdin"] and not options["no-stdin"]
     if tty and stdin and not terminal.is_terminal(0):
         raise Failure("the input device is not a TTY")
-    link = attached.Attached(engine, container["Id"], tty=tty, proxy=options["sig-proxy"])
+    link = attached.Attached(engine, container["Id"], tty=tty, proxy=options["sig-proxy"] and not tty)
     try:
         link.open(
             stdin=stdin,

@@ -65,21 +65,48 @@ def test_after_a_command_that_does_not_exist(minictl: Cli, wire: Wire, busybox: 
         assert ended(terminal, before) == 127
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
-@pytest.mark.parametrize("line", ["run", "exec"])
+def client_of(terminal: Terminal) -> int:
+    """The pid of what the shell script runs."""
+    children = Path(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children").read_text().split()
+    return int(children[-1])
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("run", "SIGHUP"),
+        *((line, name) for line in ("exec", "attach", "start") for name in ("SIGTERM", "SIGHUP", "SIGINT")),
+    ],
+)
 def test_after_a_signal(minictl: Cli, wire: Wire, busybox: str, line: str, name: str) -> None:
+    """They end the client, but for those that run passes on to the container."""
     words = (*RUN, busybox, "sh")
-    if line == "exec":
-        minictl.ok("run", "-d", "--name", "box", "--network", "none", busybox, "sleep", "60")
-        words = ("exec", "-it", "box", "sh")
+    if line != "run":
+        verb = "create" if line == "start" else "run"
+        more = () if line == "start" else ("-d",)
+        minictl.ok(verb, *more, "-it", "--name", "box", "--network", "none", busybox, "sh")
+        words = {
+            "exec": ("exec", "-it", "box", "sh"),
+            "attach": ("attach", "box"),
+            "start": ("start", "-ai", "box"),
+        }[line]
     with in_shell(minictl, *words) as terminal:
         before = terminal.expect(r"before=(\S+)\s")[1]
+        if line == "attach":
+            terminal.send("\n")
         terminal.expect("/ # ")
-        children = (
-            Path(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children").read_text().split()
-        )
-        os.kill(int(children[-1]), signal.Signals[name])
+        os.kill(client_of(terminal), signal.Signals[name])
         assert ended(terminal, before) == 128 + signal.Signals[name]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_run_passes_signals_on_from_a_terminal_too(minictl: Cli, wire: Wire, busybox: str, name: str) -> None:
+    script = "trap 'exit 9' TERM INT; echo ready; while :; do sleep 0.05; done"
+    with in_shell(minictl, *RUN, busybox, "sh", "-c", script) as terminal:
+        before = terminal.expect(r"before=(\S+)\s")[1]
+        terminal.expect("ready")
+        os.kill(client_of(terminal), signal.Signals[name])
+        assert ended(terminal, before) == 9
 
 
 def test_after_the_container_was_killed(minictl: Cli, wire: Wire, busybox: str) -> None:
@@ -91,7 +118,7 @@ def test_after_the_container_was_killed(minictl: Cli, wire: Wire, busybox: str) 
 
 
 def test_the_third_interrupt_gets_out(minictl: Cli, wire: Wire, busybox: str) -> None:
-    """`sleep` as process 1 ignores SIGINT: the first two are passed on to no effect."""
+    """The container may ignore them: the first two are passed on to no effect."""
     script = "trap 'echo noted' INT; echo ready; while :; do sleep 0.05; done"
     with minictl.popen("run", "--name", "deaf", "--network", "none", busybox, "sh", "-c", script) as process:
         assert process.stdout is not None
