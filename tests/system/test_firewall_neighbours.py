@@ -1,0 +1,121 @@
+"""Beside other firewalls: what the host's own rules decide, and what works where they drop forwarded packets."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.firewall_world import HOST4, HOST6, OUTSIDE4, World
+from tests.netns import peer_of
+
+UFW = """
+table inet hostrules {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        iifname lo accept
+        meta l4proto ipv6-icmp accept
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def shared_policy() -> Iterator[World]:
+    made = World(host_policy=True)
+    made.host.nft(UFW)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def obeying(shared_policy: World) -> Iterator[World]:
+    """A host with input rules, and ``published_ports: host-policy``."""
+    yield shared_policy
+    shared_policy.clear()
+    shared_policy.host.sh("nft flush chain inet hostrules input")
+    shared_policy.host.nft(UFW)
+
+
+@pytest.fixture(scope="module")
+def shared_dropping() -> Iterator[World]:
+    made = World()
+    made.host.sh("iptables -P FORWARD DROP", "ip6tables -P FORWARD DROP")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def dropping(shared_dropping: World) -> Iterator[World]:
+    """Docker and ufw give the chain FORWARD of iptables the policy DROP; no rule of ours can help there."""
+    yield shared_dropping
+    shared_dropping.clear()
+
+
+def test_other_machines_need_the_hosts_permission(obeying: World) -> None:
+    web = obeying.a1.listen("::", 80)
+    obeying.publish()
+    assert not obeying.outside.reaches(HOST4, 5000)
+    assert not obeying.outside.reaches(HOST6, 5000)
+    obeying.host.sh("nft add rule inet hostrules input tcp dport 5000 accept")
+    peer_of(web, obeying.outside.connect(HOST4, 5000))
+    peer_of(web, obeying.outside.connect(HOST6, 5000))
+
+
+def test_permission_for_one_machine(obeying: World) -> None:
+    web = obeying.a1.listen("::", 80)
+    obeying.publish()
+    obeying.host.sh(f"nft add rule inet hostrules input ip saddr {OUTSIDE4} tcp dport 5000 accept")
+    peer_of(web, obeying.outside.connect(HOST4, 5000))
+    assert not obeying.outside.reaches(HOST6, 5000)
+
+
+def test_udp(obeying: World) -> None:
+    server = obeying.a1.udp("::", 80)
+    server.settimeout(0.4)
+    obeying.publish(protocol="udp")
+    client = obeying.outside.udp("0.0.0.0", 0)
+    client.connect((HOST4, 5000))
+    client.send(b"lost")
+    with pytest.raises(TimeoutError):
+        server.recv(10)
+    obeying.host.sh("nft add rule inet hostrules input udp dport 5000 accept")
+    client.send(b"heard")
+    data, sender = server.recvfrom(10)
+    assert data == b"heard"
+    server.sendto(b"answer", sender)
+    assert client.recv(10) == b"answer"
+
+
+def test_the_host_itself_and_containers_need_none(obeying: World) -> None:
+    web = obeying.a1.listen("::", 80)
+    obeying.publish()
+    peer_of(web, obeying.host.connect("127.0.0.1", 5000))
+    peer_of(web, obeying.host.connect(HOST4, 5000))
+    peer_of(web, obeying.host.connect("::1", 5000))
+    peer_of(web, obeying.a2.connect(HOST4, 5000))
+    peer_of(web, obeying.b1.connect(HOST4, 5000))
+
+
+def test_the_host_reaches_containers(dropping: World) -> None:
+    web = dropping.a1.listen("::", 80)
+    dropping.publish()
+    for address in ("127.0.0.1", "::1", HOST4, HOST6):
+        peer_of(web, dropping.host.connect(address, 5000))
+    peer_of(web, dropping.host.connect("172.30.0.2", 80))
+    peer_of(web, dropping.a2.connect("172.30.0.2", 80))
+
+
+def test_forwarding_works_as_soon_as_it_is_allowed(dropping: World) -> None:
+    """With the rules that docs/decisions tells."""
+    web = dropping.a1.listen("::", 80)
+    dropping.publish()
+    theirs = dropping.outside.listen("0.0.0.0", 80)
+    assert not dropping.outside.reaches(HOST4, 5000)
+    rules = ("FORWARD -i minid0 -j ACCEPT", "FORWARD -o minid0 -j ACCEPT")
+    dropping.host.sh(*(f"iptables -I {rule}" for rule in rules))
+    try:
+        assert peer_of(web, dropping.outside.connect(HOST4, 5000)) == f"::ffff:{OUTSIDE4}"
+        assert peer_of(theirs, dropping.a1.connect(OUTSIDE4, 80)) == HOST4
+        assert not dropping.b1.reaches("172.30.0.2", 80), "our own isolation holds"
+    finally:
+        dropping.host.sh(*(f"iptables -D {rule}" for rule in rules))
