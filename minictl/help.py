@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _DOCKERS_OWN = (
-    "build", "builder", "buildx", "checkpoint", "compose", "config", "context", "manifest", "network", "node", "plugin",
+    "build", "builder", "buildx", "checkpoint", "compose", "config", "context", "manifest", "node", "plugin",
     "search", "secret", "service", "stack", "swarm", "trust",
 )  # fmt: skip
 
