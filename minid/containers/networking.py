@@ -51,8 +51,10 @@ class Networking:
     def settle(
         self, config: ContainerConfig, host_config: HostConfig, networking: NetworkingConfig
     ) -> NetworkingConfig:
-        """The wanted endpoints by network name, the network mode's own among them. Raises NotFound,
-        InvalidParameter.
+        """The wanted endpoints by network name, the network mode's own among them. Raises InvalidParameter.
+
+        A network that does not exist is the start's business, as with dockerd (whose clients take "not
+        found" at creation for a missing image).
         """
         mode = host_config.network_mode
         given = {
@@ -71,7 +73,9 @@ class Networking:
             given[primary] = given.pop("default")
         wanted = {primary: given.pop(primary, NONE), **dict(sorted(given.items()))}
         for name, settings in wanted.items():
-            network = self._networks.get(name)
+            network = self._networks.find(name)
+            if network is None:
+                continue
             self._check(network, settings)
             if network.driver in ("host", "null"):
                 raise InvalidParameter(
@@ -80,18 +84,21 @@ class Networking:
         if config.mac_address and not _is_mac(config.mac_address):
             raise InvalidParameter(f"{config.mac_address} is not a valid mac address")
         for link in host_config.links or ():
-            self._store.get(parse_link(link)[0])
+            ref, _ = parse_link(link)
+            try:
+                self._store.get(ref)
+            except NotFound as error:
+                raise InvalidParameter(f"could not get container for {ref}: {error}") from None
         return NetworkingConfig(wanted)
 
     def _name(self, ref: str) -> str:
-        if ref == "default":
-            return ref
-        return self._networks.get(ref).name
+        network = None if ref == "default" else self._networks.find(ref)
+        return ref if network is None else network.name
 
     def _primary(self, mode: str) -> str:
         if mode in ("", "default"):
             return "none" if self._networks.default is None else "bridge"
-        return self._networks.get(mode).name
+        return self._name(mode)
 
     def _check(self, network: Network, settings: Settings) -> None:
         """What an endpoint may be told depends on its network."""

@@ -17,7 +17,11 @@ KINDS: dict[str, tuple[type[MinidError], int]] = {
 
 def of_container(name: str, error: Exception) -> tuple[MinidError, int]:
     """The error for a failed ``start`` and the exit code that the container is left with."""
-    kind: type[MinidError] = type(error) if isinstance(error, MinidError) else Failed
+    if isinstance(error, MinidError) and not isinstance(
+        error, JobError
+    ):  # it says all by itself: a network is missing, a port taken
+        return error, CANNOT_START
+    kind: type[MinidError] = Failed
     exit_code, text = CANNOT_START, str(error)
     if isinstance(error, JobError):
         kind, exit_code = KINDS.get(error.kind, (Failed, CANNOT_START))

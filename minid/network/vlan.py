@@ -25,7 +25,14 @@ def settle(network: Network) -> Network:
     with netlink.Socket() as sock:
         if not network.device:
             name = f"dm-{network.id[:12]}"
-            _make(sock, links.dummy(name), name)
+            try:
+                sock.send([links.dummy(name)])
+            except OSError as error:
+                if error.errno != EOPNOTSUPP:
+                    raise refused(error, f"the parent interface {name} can't be made") from error
+                raise Unsupported(
+                    "this machine's kernel has no dummy interfaces: name a parent interface (-o parent=eth0)"
+                ) from None
             return dataclasses.replace(
                 network, device=name, options={**network.options, "parent": name}, internal=True
             )
