@@ -67,11 +67,15 @@ class Bundles:
             shm_source=self._shm_source(container),
         )
 
-    def options(self, container: Container, rootfs: Rootfs, cgroup: Cgroup) -> TaskOptions:
-        """What goes beside the spec."""
+    def options(
+        self, container: Container, spec: Mapping[str, Any], rootfs: Rootfs, cgroup: Cgroup
+    ) -> TaskOptions:
+        """What goes beside the spec, and what of the spec the shim itself has to know."""
         config, host_config = container.config, container.host_config
         return TaskOptions(
             rootfs=rootfs,
+            terminal=bool(spec["process"].get("terminal")),
+            namespaces={each["type"]: each.get("path", "") for each in spec["linux"]["namespaces"]},
             cgroup_paths=dict(cgroup.paths),
             cgroup_procs=tuple(cgroup.procs_files),
             cgroup_fork=cgroup.fork_directory,

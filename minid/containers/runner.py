@@ -65,9 +65,10 @@ class Runner:
         self._news = news
         self._background: set[asyncio.Task[None]] = set()
         self._ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._settling: dict[str, asyncio.Event] = {}  # what follows from an exit is still being done
         self.waits = Waits()
         self.attachments = Attachments(tasks)
-        self.restarts = Restarts(self._start_again)
+        self.restarts = Restarts(lambda container_id: self._spawn(self._start_again(container_id)))
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         tasks.on_exit = self._on_exit
 
@@ -81,8 +82,8 @@ class Runner:
                 container_id, self._bundles.resources(container), container.host_config.cgroup_parent
             )
             await self._networking.reserve(container)
-            options = self._bundles.options(container, rootfs, group)
             spec = self._bundles.spec(container)
+            options = self._bundles.options(container, spec, rootfs, group)
             self._tasks.write_bundle(container_id, spec, options)
             task = self._tasks.spawn(container_id, spec)
             await self.attachments.hand_over_pending(task, container)
@@ -158,9 +159,17 @@ class Runner:
 
     async def remove(self, container: Container, *, volumes: bool) -> None:
         """Take away everything of a container that does not run; its row goes last. Can be repeated after a
-        crash.
+        crash or a failure, which leaves it "dead".
         """
         self._store.set_state(container.id, status="removing")
+        try:
+            await self._remove(container, volumes=volumes)
+        except Exception as error:
+            if self._store.find(container.id) is not None:
+                self._store.set_state(container.id, status="dead", error=f"removal failed: {error}")
+            raise
+
+    async def _remove(self, container: Container, *, volumes: bool) -> None:
         self.attachments.drop_pending(container.id)
         self._execs.forget(container.id)
         await self._networking.release(container.id)
@@ -180,7 +189,18 @@ class Runner:
         for point in container.mounts:
             volume = self._volumes.find(point.name) if point.type == "volume" else None
             if volume is not None and volume.anonymous and not self._volumes.users(point.name):
-                await self._volumes.remove(point.name)
+                try:
+                    await self._volumes.remove(point.name)
+                except (MinidError, OSError) as error:
+                    log.warning("an anonymous volume stays: %s", error, extra={"volume": point.name})
+
+    async def settled(self, container_id: str) -> None:
+        """Wait until everything is done that follows from the last run's end; a next start may find no rest
+        of it.
+        """
+        settling = self._settling.get(container_id)
+        if settling is not None:
+            await settling.wait()
 
     def ended(self, container: Container) -> asyncio.Event:
         """Set while the container does not run: what a reader of its log waits for."""
@@ -199,9 +219,19 @@ class Runner:
                 self._tasks.remove_files(directory.name)
 
     async def reconcile(self, container: Container) -> None:
-        """Bring a record that an earlier daemon left in line with what really runs."""
+        """Bring a record that an earlier daemon left in line with what really runs. One container's trouble
+        is logged, and not the others'.
+        """
+        try:
+            await self._reconcile(container)
+        except Exception:
+            log.exception("cannot tell what became of a container", extra={"container": container.id})
+
+    async def _reconcile(self, container: Container) -> None:
         state, host_config = container.state, container.host_config
         self._groups.restore(container.id, self._layout.container(container.id))
+        if not state.running:
+            await self._groups.remove(container.id)  # the last daemon may not have come to it
         if state.status == "removing" or (host_config.auto_remove and state.status == "exited"):
             await self.remove(container, volumes=host_config.auto_remove)
         elif state.running:
@@ -217,10 +247,10 @@ class Runner:
     async def close(self) -> None:
         """Let go of everything; what runs, runs on."""
         self.restarts.close()
-        self._tasks.close()
-        self.attachments.close()
         if self._background:
             await asyncio.wait(tuple(self._background), timeout=STOP_TIMEOUT_S)
+        self._tasks.close()
+        self.attachments.close()
 
     # -- what happens by itself
 
@@ -246,30 +276,38 @@ class Runner:
         )
         self._execs.container_ended(container_id)
         self._ended[container_id].set()
+        self._settling[container_id] = asyncio.Event()
         return container
 
     async def _after_exit(self, container: Container) -> None:
+        try:
+            await self._settle(container)
+            restarted = self.restarts.held(container.id)
+        finally:
+            self._settling.pop(container.id).set()
+        if container.host_config.auto_remove and not restarted:
+            async with self.locks[container.id]:
+                if self._store.find(container.id) is not None:
+                    await self.remove(container, volumes=True)
+
+    async def _settle(self, container: Container) -> None:
         """Clean up, then tell: whoever hears of the exit finds nothing left of the run."""
         state = container.state
         ran_ns = state.finished_at_ns - state.started_at_ns
-        await self._networking.release(container.id)
-        await self._groups.remove(container.id)
+        for clean_up in (self._networking.release, self._groups.remove):
+            try:
+                await clean_up(container.id)
+            except (MinidError, OSError) as error:  # an unkillable process, say, must not hide the exit
+                log.error("cannot clean up after a run: %s", error, extra={"container": container.id})
         if state.oom_killed:
             self._news.publish(container, "oom")
         told = {"exitCode": str(state.exit_code), "execDuration": str(ran_ns // 1_000_000_000)}
         self._news.publish(container, "die", told)
-        result = WaitResult(state.exit_code, state.error)
-        if container.host_config.auto_remove:
-            self.waits.exited(container.id, result)
-            async with self.locks[container.id]:
-                if self._store.find(container.id) is not None:
-                    await self.remove(container, volumes=True)
-            return
-        if self.restarts.wanted(container, ran_ns):
+        if not container.host_config.auto_remove and self.restarts.wanted(container, ran_ns):
             self._store.set_state(
                 container.id, status="restarting", restart_count=container.state.restart_count + 1
             )
-        self.waits.exited(container.id, result)
+        self.waits.exited(container.id, WaitResult(state.exit_code, state.error))
 
     async def _start_again(self, container_id: str) -> None:
         """A restart by policy; a failure is left in the state."""

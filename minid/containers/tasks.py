@@ -44,6 +44,8 @@ class TaskOptions:
     """What the shim needs beside the OCI spec; ``seccomp`` is the path of a compiled filter, "" for none."""
 
     rootfs: Rootfs
+    terminal: bool
+    namespaces: Mapping[str, str]  # those the container does not share with the host: "" new, else whose
     cgroup_paths: Mapping[str, str]
     cgroup_procs: tuple[str, ...]
     cgroup_fork: str | None

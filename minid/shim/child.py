@@ -9,6 +9,7 @@ causes because the socket is close-on-exec, says that the program runs.
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -39,7 +40,6 @@ class StartError(Exception):
 def start_container(
     sync: socket.socket,
     stdio: tuple[int, int, int],
-    spec: Spec,
     task: dict[str, Any],
     bundle: str,
     prepared: sandbox.Prepared,
@@ -55,13 +55,16 @@ def start_container(
         os.umask(0)
         if not task["cgroup_fork"]:
             sandbox.join_cgroup(task["cgroup_procs"])
+        with open(os.path.join(bundle, "config.json"), "rb") as file:
+            spec = json.loads(file.read())
+        seccomp = _seccomp_program(task["seccomp"])
         sandbox.enter_namespaces(spec, prepared=bool(prepared))
         sandbox.build(spec, task, bundle, kept)
         _report_ready(channel, spec["process"], console=True)
         message, _ = messages.receive(channel)
         if message is None:
             os._exit(1)
-        _become(spec["process"], task, channel, as_init=bool(task.get("init")))
+        _become(spec["process"], task, seccomp, channel, as_init=bool(task.get("init")))
 
 
 def start_exec(sync: socket.socket, stdio: tuple[int, int, int], pidfd: int, request: dict[str, Any]) -> None:
@@ -74,11 +77,12 @@ def start_exec(sync: socket.socket, stdio: tuple[int, int, int], pidfd: int, req
         os.umask(0)
         if not request["cgroup_fork"]:
             sandbox.join_cgroup(request["cgroup_procs"])
+        seccomp = _seccomp_program(request["seccomp"])
         namespaces.enter_process(PIDFD, request["namespaces"])
         os.close(PIDFD)
         os.chdir("/")
         _report_ready(channel, request["process"], console=False)
-        _become(request["process"], request, channel, as_init=False)
+        _become(request["process"], request, seccomp, channel, as_init=False)
 
 
 class _Reporting:
@@ -139,7 +143,17 @@ def _report_ready(channel: socket.socket, spec: Spec, *, console: bool) -> None:
     os.close(slave)
 
 
-def _become(spec: Spec, task: dict[str, Any], channel: socket.socket, *, as_init: bool) -> None:
+def _seccomp_program(path: str) -> bytes:
+    """The compiled filter, read while the host's files can be seen; nothing for an unconfined process."""
+    if not path:
+        return b""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _become(
+    spec: Spec, task: dict[str, Any], seccomp: bytes, channel: socket.socket, *, as_init: bool
+) -> None:
     user = users.resolve(
         task["user"],
         tuple(task.get("group_add", ())),
@@ -155,7 +169,7 @@ def _become(spec: Spec, task: dict[str, Any], channel: socket.socket, *, as_init
     if spec.get("terminal"):
         os.fchown(0, user.uid, -1)
     _enter_working_directory(spec["cwd"])
-    _drop_privileges(spec, task, user)
+    _drop_privileges(spec, task, seccomp, user)
     program = _find_program(spec["args"][0], environment.get("PATH", DEFAULT_PATH))
     os.umask(0o022)
     if as_init:
@@ -199,15 +213,14 @@ def _enter_working_directory(path: str) -> None:
         raise StartError("current working directory is outside of container mount namespace root")
 
 
-def _drop_privileges(spec: Spec, task: dict[str, Any], user: users.User) -> None:
+def _drop_privileges(spec: Spec, task: dict[str, Any], seccomp: bytes, user: users.User) -> None:
     """User, capabilities and seccomp in the order that capabilities(7) and seccomp(2) ask for."""
     chosen = spec.get("capabilities") or {}
-    program: bytes | None = task.get("seccomp_program")
     no_new_privileges = bool(spec.get("noNewPrivileges"))
     capabilities.clear_ambient()
     capabilities.limit_bounding(chosen.get("bounding", ()))
-    if program and not no_new_privileges:
-        seccomp_filter.load(program, task.get("seccomp_flags", 0))
+    if seccomp and not no_new_privileges:
+        seccomp_filter.load(seccomp, task.get("seccomp_flags", 0))
     capabilities.set_keep_caps(True)
     os.setgroups(user.additional_gids)
     os.setresgid(user.gid, user.gid, user.gid)
@@ -222,8 +235,8 @@ def _drop_privileges(spec: Spec, task: dict[str, Any], user: users.User) -> None
     process.set_pdeathsig(signal.SIGKILL)
     if no_new_privileges:
         process.set_no_new_privs()
-        if program:
-            seccomp_filter.load(program, task.get("seccomp_flags", 0))
+        if seccomp:
+            seccomp_filter.load(seccomp, task.get("seccomp_flags", 0))
 
 
 def _find_program(name: str, path: str) -> str:

@@ -88,7 +88,6 @@ class Shim:
         self._loop = Loop()
         self._daemons: list[socket.socket] = []
         self._execs: dict[str, _Exec] = {}
-        self._spec: dict[str, Any] = {}
         self._task: dict[str, Any] = {}
         self._launch: Launch | None = None
         self._streams: Streams | None = None
@@ -200,17 +199,15 @@ class Shim:
     def _op_run(self, message: messages.Message, fds: list[int], sock: socket.socket) -> None:
         if self._adopt_error:
             raise OSError(self._adopt_error)
-        self._spec = _read_json(self.directory, "bundle/config.json")
-        self._task = _read_json(self.directory, "task.json")
-        if self._task["seccomp"]:
-            with open(self._task["seccomp"], "rb") as file:
-                self._task["seccomp_program"] = file.read()
-        terminal = bool(self._spec["process"].get("terminal"))
         self._prepare_streams()
         assert self._streams is not None
         self._enter_pid_namespace()
         launch = self._launch = Launch(
-            self._loop, self._streams, terminal=terminal, stdin=bool(self._task["open_stdin"]), held=True
+            self._loop,
+            self._streams,
+            terminal=bool(self._task["terminal"]),
+            stdin=bool(self._task["open_stdin"]),
+            held=True,
         )
         launch.on_ready = self._on_ready
         launch.on_running = self._on_running
@@ -219,9 +216,7 @@ class Shim:
         prepared, self._prepared = self._prepared, {}
         bundle = os.path.join(self.directory, "bundle")
         launch.fork(
-            lambda channel, stdio: child.start_container(
-                channel, stdio, self._spec, self._task, bundle, prepared
-            ),
+            lambda channel, stdio: child.start_container(channel, stdio, self._task, bundle, prepared),
             self._task["cgroup_fork"],
         )
         for fd in prepared.values():
@@ -229,8 +224,7 @@ class Shim:
 
     def _prepare_streams(self) -> None:
         if self._streams is None:
-            if not self._task:
-                self._task = _read_json(self.directory, "task.json")
+            self._task = _read_json(self.directory, "task.json")
             log = self._task["log"]
             self._streams = Streams(
                 self._loop,
@@ -246,12 +240,11 @@ class Shim:
         """Our children, and only they, live in the pid namespace we take here: the first is its pid 1,
         execs come later.
         """
-        for namespace in self._spec["linux"]["namespaces"]:
-            if namespace["type"] == "pid":
-                if namespace.get("path"):
-                    namespaces.enter_path(namespace["path"], "pid")
-                else:
-                    syscall.unshare(syscall.CLONE_NEWPID)
+        path = self._task["namespaces"].get("pid")
+        if path:
+            namespaces.enter_path(path, "pid")
+        elif path == "":
+            syscall.unshare(syscall.CLONE_NEWPID)
 
     def _on_ready(self) -> None:
         assert self._launch is not None and self._answer_run is not None
@@ -295,14 +288,10 @@ class Shim:
             raise OSError(3, "the container is not running")
         with open(fds.pop(0), "rb") as file:
             request = json.loads(file.read())
-        if request["seccomp"]:
-            request["seccomp_program"] = self._task.get("seccomp_program")
-            request["seccomp_flags"] = self._task["seccomp_flags"]
-        request["cgroup_procs"] = self._task["cgroup_procs"]
-        request["cgroup_fork"] = self._task["cgroup_fork"]
-        request["namespaces"] = [
-            namespace["type"] for namespace in self._spec["linux"]["namespaces"] if namespace["type"] != "pid"
-        ]
+        request["seccomp"] = self._task["seccomp"] if request["seccomp"] else ""
+        request["namespaces"] = [kind for kind in self._task["namespaces"] if kind != "pid"]
+        for same in ("seccomp_flags", "cgroup_procs", "cgroup_fork"):
+            request[same] = self._task[same]
         exec_id = message["exec_id"]
         answered = False
 
