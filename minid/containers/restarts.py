@@ -1,17 +1,20 @@
 """Restarts by policy: after which delay, and who may stop them. ``Engine API v1.44 RestartPolicy``."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from minid.containers import lifecycle
 from minid.containers.model import Container
 
 
 class Restarts:
-    """The timers of containers that will be started again; ``start`` is called when one is due."""
+    """The timers of containers that will be started again; ``start`` is called when one is due, and does not
+    wait.
+    """
 
-    def __init__(self, start: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, start: Callable[[str], None]) -> None:
         self._start = start
+        self._closed = False
         self._timers: dict[str, asyncio.Task[None]] = {}
         self._delays_ns: dict[str, int] = {}
         self._held: set[str] = set()
@@ -32,6 +35,8 @@ class Restarts:
             self._delays_ns.pop(container.id, None)
             return False
         self._delays_ns[container.id] = restart.delay_ns
+        if self._closed:
+            return True  # by the next daemon
         later = self._later(container.id, restart.delay_ns / 1e9)
         self._timers[container.id] = asyncio.get_running_loop().create_task(later)
         return True
@@ -39,11 +44,14 @@ class Restarts:
     async def _later(self, container_id: str, delay_s: float) -> None:
         await asyncio.sleep(delay_s)  # the policy's own delay, not a wait for something
         self._timers.pop(container_id, None)
-        await self._start(container_id)
+        self._start(container_id)
 
     def hold(self, container_id: str) -> None:
         """No restart by policy until ``release``: somebody is restarting it by hand."""
         self._held.add(container_id)
+
+    def held(self, container_id: str) -> bool:
+        return container_id in self._held
 
     def release(self, container_id: str) -> None:
         self._held.discard(container_id)
@@ -56,5 +64,7 @@ class Restarts:
         self._delays_ns.pop(container_id, None)
 
     def close(self) -> None:
+        """No timer runs any more, and none will."""
+        self._closed = True
         for container_id in tuple(self._timers):
             self.cancel(container_id)

@@ -7,6 +7,7 @@ after the other, by its lock.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -121,7 +122,11 @@ class Containers:
         """
         container_id = self.get(ref).id
         async with self._runner.locks[container_id]:
-            lifecycle.after(self.get(container_id).state.status, "start", ref=ref)
+            await self._runner.settled(container_id)
+            container = self.get(container_id)
+            lifecycle.after(container.state.status, "start", ref=ref)
+            if container.state.status == "exited" and container.host_config.auto_remove:
+                raise Conflict(f"removal of container {ref} is already in progress")
             self._runner.restarts.cancel(container_id)
             await self._runner.start(self._store.set_state(container_id, stopped_by_user=False))
 
@@ -129,10 +134,15 @@ class Containers:
         """Stop signal, then SIGKILL after ``timeout_s`` (negative: never). NotModified if it does not run."""
         container = self.get(ref)
         if container.state.status == "restarting":
-            self._runner.restarts.cancel(container.id)
-            self._store.set_state(container.id, status="exited", stopped_by_user=True)
-            self._runner.waits.exited(container.id, WaitResult(container.state.exit_code))
-        elif container.state.running:
+            self._store.set_state(container.id, stopped_by_user=True)
+            async with self._runner.locks[container.id]:  # a start that is under way comes first
+                container = self.get(container.id)
+                if container.state.status == "restarting":
+                    self._runner.restarts.cancel(container.id)
+                    self._store.set_state(container.id, status="exited")
+                    self._runner.waits.exited(container.id, WaitResult(container.state.exit_code))
+                    return
+        if container.state.running:
             await self._runner.stop(container, timeout_s, signal)
         else:
             raise NotModified(f"container {ref} is already stopped")
@@ -149,6 +159,7 @@ class Containers:
                     await self._runner.stop(self.get(container.id), timeout_s, signal)
             finally:
                 restarts.release(container.id)
+            await self._runner.settled(container.id)
             await self._runner.start(self._store.set_state(container.id, stopped_by_user=False))
         self._news.publish(container, "restart")
 
@@ -167,6 +178,7 @@ class Containers:
             self._store.set_state(container.id, stopped_by_user=True)
         ended = self._runner.waits.register(container, "not-running")
         if not await self._runner.signal(container, number):
+            ended.cancel()
             raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
         if number != SIGKILL:
             ended.cancel()
@@ -181,7 +193,8 @@ class Containers:
         async with self._runner.locks[container.id]:
             status = lifecycle.after(self.get(container.id).state.status, "pause", ref=container.id)
             await self._groups.freeze(container.id)
-            self._store.set_state(container.id, status=status)
+            if self.get(container.id).state.running:  # it may have been killed meanwhile
+                self._store.set_state(container.id, status=status)
         self._news.publish(container, "pause")
 
     async def unpause(self, ref: str) -> None:
@@ -190,7 +203,8 @@ class Containers:
         async with self._runner.locks[container.id]:
             status = lifecycle.after(self.get(container.id).state.status, "unpause", ref=container.id)
             await self._groups.thaw(container.id)
-            self._store.set_state(container.id, status=status)
+            if self.get(container.id).state.running:  # it may have been killed meanwhile
+                self._store.set_state(container.id, status=status)
         self._news.publish(container, "unpause")
 
     def wait(self, ref: str, condition: str = "not-running") -> asyncio.Future[WaitResult]:
@@ -201,7 +215,8 @@ class Containers:
         """Remove the container, its writable layer and (``volumes``) its anonymous volumes."""
         container = self.get(ref)
         if container.state.status == "restarting" and force:
-            await self.stop(container.id)
+            with contextlib.suppress(NotModified):
+                await self.stop(container.id, timeout_s=0)
         elif container.state.running and force:
             try:
                 await self.kill(container.id)
@@ -210,6 +225,7 @@ class Containers:
         else:
             lifecycle.after(container.state.status, "remove", ref=ref)
         async with self._runner.locks[container.id]:
+            await self._runner.settled(container.id)
             if self._store.find(container.id) is not None:
                 await self._runner.remove(self.get(container.id), volumes=volumes)
 
