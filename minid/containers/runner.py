@@ -82,8 +82,8 @@ class Runner:
                 container_id, self._bundles.resources(container), container.host_config.cgroup_parent
             )
             await self._networking.reserve(container)
-            options = self._bundles.options(container, rootfs, group)
             spec = self._bundles.spec(container)
+            options = self._bundles.options(container, spec, rootfs, group)
             self._tasks.write_bundle(container_id, spec, options)
             task = self._tasks.spawn(container_id, spec)
             await self.attachments.hand_over_pending(task, container)
