@@ -252,3 +252,15 @@ def test_obstacles_are_seen(host: Namespace, firewall: Firewall) -> None:
     ]
     host.sh("iptables -I FORWARD -i minid0 -j ACCEPT", "iptables -I FORWARD -o minid0 -j ACCEPT")
     assert firewall.obstacles() == ["inet x f drops forwarded packets"]
+
+
+def test_nft_can_load_what_it_lists(host: Namespace, firewall: Firewall) -> None:
+    """Somebody saves and restores the ruleset: the same table, though not by our hand."""
+    firewall.publish(port(5000))
+    before = ours(host)
+    host.sh("nft flush ruleset")
+    host.nft(before)
+    assert ours(host) == before
+    assert not firewall.present(), "whether it is the same is not ours to guess"
+    firewall.publish(port(5001))
+    assert firewall.present()
