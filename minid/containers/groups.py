@@ -61,6 +61,10 @@ class Groups:
         if own_tree is not None:
             own_tree.prune()
 
+    def close(self) -> None:
+        """The daemon ends: take away the parent directories if nothing runs in them."""
+        self._tree.prune()
+
     async def freeze(self, container_id: str) -> None:
         await asyncio.to_thread(self.get(container_id).freeze)
 

@@ -251,6 +251,7 @@ class Runner:
             await asyncio.wait(tuple(self._background), timeout=STOP_TIMEOUT_S)
         self._tasks.close()
         self.attachments.close()
+        self._groups.close()
 
     # -- what happens by itself
 
