@@ -4,6 +4,8 @@
 """
 
 import asyncio
+import os
+import select
 import socket
 import struct
 from collections import defaultdict
@@ -28,12 +30,17 @@ class Attachments:
     async def attach(self, container: Container, options: AttachOptions, client: Client) -> None:
         """Serve ``client`` what was logged (``options.logs``) and what comes (``options.stream``)."""
         if options.logs and container.log_path:
-            await _replay(container, options, client)
+            try:
+                await _replay(container, options, client)
+            except BaseException:
+                client.close()
+                raise
         if not options.stream:
             client.close()
             return
         task = self._tasks.find(container.id)
         if task is None:
+            self._drop_gone(container.id)
             self._pending[container.id].append((client, options))
         else:
             await self._hand_over(task, container, options, client)
@@ -48,6 +55,17 @@ class Attachments:
         finally:
             for client, _ in pending:
                 client.close()
+
+    def _drop_gone(self, container_id: str) -> None:
+        """Clients that went away again before any start came must not pile up."""
+        pending = self._pending[container_id]
+        hangups = select.poll()
+        for client, _ in pending:
+            hangups.register(client.fd, 0)
+        gone = {fd for fd, _ in hangups.poll(0)}
+        self._pending[container_id] = [entry for entry in pending if entry[0].fd not in gone]
+        for fd in gone:
+            os.close(fd)
 
     def drop_pending(self, container_id: str) -> None:
         """There will be no start: the waiting clients see the end of their stream."""

@@ -12,6 +12,7 @@ from typing import Any
 from minid.containers import capabilities, devices, etcfiles, merge, resources, security, spec
 from minid.containers.host import Host
 from minid.containers.model import Container, ExecConfig
+from minid.containers.mounts import clean
 from minid.containers.networking import Networking
 from minid.containers.tasks import TaskOptions
 from minid.errors import Conflict, InvalidParameter
@@ -76,6 +77,7 @@ class Bundles:
             rootfs=rootfs,
             terminal=bool(spec["process"].get("terminal")),
             namespaces={each["type"]: each.get("path", "") for each in spec["linux"]["namespaces"]},
+            subpaths=self._subpaths(container),
             cgroup_paths=dict(cgroup.paths),
             cgroup_procs=tuple(cgroup.procs_files),
             cgroup_fork=cgroup.fork_directory,
@@ -103,6 +105,14 @@ class Bundles:
             "open_stdin": exec_config.attach_stdin,
             "seccomp": not (exec_config.privileged or container.host_config.privileged),
         }
+
+    def _subpaths(self, container: Container) -> dict[str, str]:
+        result = {}
+        for point in container.mounts:
+            volume = f"{self._layout.volumes / point.name / '_data'}/"
+            if point.type == "volume" and point.source.startswith(volume):
+                result[clean(point.destination)] = point.source.removeprefix(volume)
+        return result
 
     def _join(self, container: Container) -> dict[str, str]:
         """Namespaces of other containers, as paths."""

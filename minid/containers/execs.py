@@ -6,6 +6,8 @@ latest.
 
 import dataclasses
 import secrets
+import time
+from collections import deque
 
 from minid.containers import lifecycle
 from minid.containers.attachments import check_keys, detach_keys, wanted
@@ -19,6 +21,7 @@ from minid.errors import Conflict, InvalidParameter, MinidError, NotFound
 from minid.shim.client import JobError
 
 KILLED = 137
+KEPT_S = 300.0  # how long one that has ended can be inspected, at least; dockerd's time
 
 
 class Execs:
@@ -30,6 +33,7 @@ class Execs:
         self._bundles = bundles
         self._news = news
         self._execs: dict[str, Exec] = {}
+        self._finished: deque[tuple[float, str]] = deque()
         tasks.on_exec_exit = self.ended
 
     def get(self, exec_id: str) -> Exec:
@@ -71,25 +75,32 @@ class Execs:
                 client.close()
             raise
         config = dataclasses.replace(record.config, console_size=console_size or record.config.console_size)
+        try:
+            body = self._bundles.exec_body(container, config)
+        except BaseException:
+            if client is not None:
+                client.close()
+            raise
         self._execs[record.id] = dataclasses.replace(record, running=True)
         self._news.publish(container, "exec_start: " + " ".join(config.cmd), {"execID": record.id})
         try:
             pid = await self._tasks.exec(
                 task,
                 record.id,
-                self._bundles.exec_body(container, config),
+                body,
                 client,
                 wanted=wanted(config.attach_stdin, config.attach_stdout, config.attach_stderr),
                 framed=not config.tty,
                 detach_keys=detach_keys(config.detach_keys, tty=config.tty),
             )
-        except JobError as error:
+        except (JobError, OSError) as error:
             failure, exit_code = of_exec(error)
             self.ended(record.id, exit_code)
             if client is None:
                 raise failure from error
         else:
-            self._execs[record.id] = dataclasses.replace(self._execs[record.id], pid=pid)
+            if record.id in self._execs:
+                self._execs[record.id] = dataclasses.replace(self._execs[record.id], pid=pid)
 
     def check_start(self, exec_id: str) -> Exec:
         """The exec, if it can be started. Raises NotFound, Conflict."""
@@ -111,11 +122,18 @@ class Execs:
         self._execs[exec_id] = dataclasses.replace(
             record, running=False, exit_code=exit_code, can_remove=True
         )
+        self._forget_old()
+        self._finished.append((time.monotonic(), exec_id))
         container = self._store.find(record.container_id)
         if container is not None:
             left = tuple(other for other in container.exec_ids if other != exec_id)
             self._store.set_execs(container.id, left)
             self._news.publish(container, "exec_die", {"execID": exec_id, "exitCode": str(exit_code)})
+
+    def _forget_old(self) -> None:
+        """A probe that runs every second for a year must not fill the memory."""
+        while self._finished and self._finished[0][0] < time.monotonic() - KEPT_S:
+            self._execs.pop(self._finished.popleft()[1], None)
 
     def container_ended(self, container_id: str) -> None:
         """The kernel has killed what was still running in it."""

@@ -3,7 +3,7 @@
 Clients (the docker CLI among them) read 126 and 127 from Docker's words, so these are kept.
 """
 
-from minid.errors import CommandNotExecutable, CommandNotFound, Failed, InvalidParameter, MinidError
+from minid.errors import CommandNotExecutable, CommandNotFound, Conflict, Failed, InvalidParameter, MinidError
 from minid.shim.client import JobError
 
 CANNOT_START = 128
@@ -29,7 +29,9 @@ def of_container(name: str, error: Exception) -> tuple[MinidError, int]:
     return kind(f"failed to create task for container {name}: {text}"), exit_code
 
 
-def of_exec(error: JobError) -> tuple[MinidError, int]:
-    """The error for a failed exec and its exit code."""
+def of_exec(error: JobError | OSError) -> tuple[MinidError, int]:
+    """The error for a failed exec and its exit code; an OSError means that the shim is gone."""
+    if isinstance(error, OSError):
+        return Conflict(f"the container is not running (any more): {error}"), CANNOT_EXEC
     kind, exit_code = KINDS.get(error.kind, (Failed, CANNOT_EXEC))
     return kind(str(error)), exit_code if exit_code != CANNOT_START else CANNOT_EXEC

@@ -46,6 +46,7 @@ class TaskOptions:
     rootfs: Rootfs
     terminal: bool
     namespaces: Mapping[str, str]  # those the container does not share with the host: "" new, else whose
+    subpaths: Mapping[str, str]  # destination → the part of a mount's source that lies inside a volume
     cgroup_paths: Mapping[str, str]
     cgroup_procs: tuple[str, ...]
     cgroup_fork: str | None

@@ -119,6 +119,7 @@ def _set_name(function: Any, name: str) -> None:
 def build(spec: Spec, task: dict[str, Any], bundle: str, prepared: Prepared) -> None:
     """Mount everything and make it the process's root; afterwards ``/`` is the container's."""
     root = os.path.join(bundle, spec["root"]["path"])
+    held = _resolve_subpaths(spec["mounts"], task["subpaths"])
     trees = _early_trees(spec["mounts"])
     mounts.set_propagation("/", syscall.MS_SLAVE | syscall.MS_REC)
     _mount_root(task["rootfs"], root)
@@ -129,6 +130,8 @@ def build(spec: Spec, task: dict[str, Any], bundle: str, prepared: Prepared) -> 
             _mount_one(root_fd, mount, trees.get(mount["destination"]))
         else:
             _attach(root_fd, mount["destination"], ready)
+    for fd in held:
+        os.close(fd)
     if any(mount["destination"] == "/dev" and mount["type"] != "bind" for mount in spec["mounts"]):
         _make_devices(root_fd, spec["linux"].get("devices", ()))
     os.close(rootpath.ensure_dir(root_fd, spec["process"]["cwd"]))
@@ -165,6 +168,23 @@ def _attach(root: int, destination: str, mount: int) -> None:
     finally:
         os.close(target)
         os.close(mount)
+
+
+def _resolve_subpaths(entries: list[dict[str, Any]], subpaths: dict[str, str]) -> list[int]:
+    """Parts of volumes, looked up inside these: what runs with a volume may have put links in it.
+
+    ``subpaths``: destination → the end of the source that lies inside the volume. The sources become paths of
+    the descriptors that are returned.
+    """
+    held = []
+    for mount in entries:
+        subpath = subpaths.get(mount["destination"])
+        if subpath:
+            volume = rootpath.open_root(mount["source"].removesuffix(subpath))
+            held.append(rootpath.open_in_root(volume, subpath))
+            os.close(volume)
+            mount["source"] = mounts.fd_path(held[-1])
+    return held
 
 
 def _early_trees(entries: list[dict[str, Any]]) -> dict[str, int]:
