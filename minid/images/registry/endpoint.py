@@ -24,6 +24,7 @@ DOCKER_HUB = "registry-1.docker.io"
 CERTS_DIRECTORIES = (Path("/etc/minid/certs.d"), Path("/etc/docker/certs.d"))
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Signature = tuple[tuple[str, int, int], ...]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _HOST_PORT = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9.:_\[\]-]*")
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -114,27 +115,50 @@ def _inside(address: Address, networks: Sequence[Network]) -> bool:
 
 
 class Certificates:
-    """TLS contexts, made when first needed (10 ms, in a thread) and forgotten by ``reload``."""
+    """TLS contexts, made when first needed (10 ms, in a thread); anew when their ``certs.d`` files have changed.
+
+    ``reload`` forgets them all, for the system's CAs.
+    """
 
     def __init__(self, directories: Sequence[Path] = CERTS_DIRECTORIES) -> None:
         self._directories = tuple(directories)
-        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str, bool], tuple[Signature, ssl.SSLContext]] = {}
 
     def reload(self) -> None:
         self._contexts.clear()
 
+    def directories(self, host_port: str) -> list[Path]:
+        """Those that there are for ``host:port``; with the default port they may be named with or without it."""
+        if not is_host_port(host_port):
+            return []
+        names = [host_port] if split_host(host_port)[1] else [host_port, f"{host_port}:443"]
+        return [path for root in self._directories for name in names if (path := root / name).is_dir()]
+
     async def context(self, host_port: str, *, verify: bool) -> ssl.SSLContext:
         """The context for ``host:port``; ``Failed`` when its ``certs.d`` directory is not usable."""
-        directories = []
-        if is_host_port(host_port):
-            names = [host_port] if split_host(host_port)[1] else [host_port, f"{host_port}:443"]
-            directories = [
-                path for root in self._directories for name in names if (path := root / name).is_dir()
-            ]
+        directories = self.directories(host_port)
         key = (host_port if directories else "", verify)
-        if key not in self._contexts:
-            self._contexts[key] = await asyncio.to_thread(_make_context, directories, verify)
-        return self._contexts[key]
+        signature = _signature(directories)
+        known = self._contexts.get(key)
+        if known is None or known[0] != signature:
+            try:
+                context = await asyncio.to_thread(_make_context, directories, verify)
+            except Failed as error:
+                raise Failed(f"registry {host_port}: {error}") from error
+            known = (signature, context)
+            self._contexts[key] = known
+        return known[1]
+
+
+def _signature(directories: Sequence[Path]) -> Signature:
+    """What changes when a file in them does."""
+    try:
+        entries = sorted(item for directory in directories for item in directory.iterdir())
+        return tuple(
+            (str(path), status.st_mtime_ns, status.st_ino) for path in entries if (status := path.stat())
+        )
+    except OSError as error:
+        raise Failed(f"cannot use {error.filename}: {error.strerror}") from error
 
 
 def _make_context(directories: Sequence[Path], verify: bool) -> ssl.SSLContext:
@@ -153,7 +177,8 @@ def _make_context(directories: Sequence[Path], verify: bool) -> ssl.SSLContext:
                             f"missing key {path.with_suffix('.key')} for client certificate {path.name} "
                             "(a CA's certificate ends in .crt)"
                         )
-                    context.load_cert_chain(path, path.with_suffix(".key"))
+                    # Without a password OpenSSL would ask for one on the terminal.
+                    context.load_cert_chain(path, path.with_suffix(".key"), password="")
                 elif path.suffix == ".key" and not path.with_suffix(".cert").exists():
                     raise Failed(
                         f"missing client certificate {path.with_suffix('.cert')} for key {path.name}"

@@ -17,6 +17,7 @@ from yarl import URL
 from minid import __version__
 from minid.errors import Failed, MinidError, Unavailable
 from minid.images.registry.endpoint import Certificates, InsecureRules, split_host
+from minid.images.registry.trust import explain
 
 CONNECT_TIMEOUT_S = 20
 STALL_TIMEOUT_S = 60
@@ -194,20 +195,9 @@ def host_of(url: URL) -> str:
 def translate(error: Exception, host: str, scheme: str = "https") -> MinidError:
     """The domain error for what aiohttp or the system raised while talking to ``host``."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    certificate = getattr(error, "certificate_error", cause)
-    if isinstance(certificate, ssl.SSLCertVerificationError | ssl.CertificateError):
-        reason = getattr(certificate, "verify_message", "") or str(certificate)
-        return TlsFailed(
-            f"registry {host}: its certificate is not trusted ({reason}): put the CA that signed it in "
-            f"/etc/minid/certs.d/{host}/ca.crt"
-        )
-    if isinstance(cause, ssl.SSLError):
-        if cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
-            return TlsFailed(
-                f"registry {host}: server gave HTTP response to HTTPS client: let it serve HTTPS, or start "
-                f"minid with --insecure-registry {host} if you trust the network"
-            )
-        return TlsFailed(f"registry {host}: the TLS handshake failed: {cause.reason or cause}")
+    for failure in (getattr(error, "certificate_error", None), cause, error.__cause__):
+        if isinstance(failure, ssl.SSLError):
+            return TlsFailed(explain(failure, host))
     if isinstance(cause, socket.gaierror):
         message = f"registry {host}: the host name cannot be resolved ({cause.strerror})"
         return Transient(message) if cause.errno == socket.EAI_AGAIN else Unavailable(message)
