@@ -4,6 +4,7 @@ by the next daemon.
 
 import asyncio
 import json
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,17 +88,28 @@ class PortHolder:
             connection = await self._connect()
             if connection is not None:
                 return connection
-            request = {"op": "job", "target": f"{PRELOAD}:start", "request": {"socket": str(self._path)}}
-            with self._forkserver.request(request) as sock:
-                sock.setblocking(False)
-                data = await asyncio.get_running_loop().sock_recv(sock, messages.LIMIT_BYTES)
-            answer = json.loads(data) if data else {"error": "it ended without an answer"}
-            if "error" in answer:
-                raise Failed(f"the holder of published ports could not be started: {answer['error']}")
+            await self._fork()
             connection = await self._connect()
             if connection is None:
                 raise Failed("the holder of published ports ended at once; see the kernel's log")
             return connection
+
+    async def _fork(self) -> None:
+        """Returns when it listens. Raises Failed with what went wrong there."""
+        ours, theirs = socket.socketpair()
+        request = {"op": "job", "target": f"{PRELOAD}:serve", "request": {"socket": str(self._path)}}
+        loop = asyncio.get_running_loop()
+        with ours:
+            with theirs:
+                answers = self._forkserver.request(request, [theirs.fileno()])
+            with answers:
+                ours.setblocking(False)
+                if await loop.sock_recv(ours, 16):
+                    return
+                answers.setblocking(False)
+                data = await loop.sock_recv(answers, messages.LIMIT_BYTES)
+        reason = json.loads(data).get("error", "") if data else "it ended without a word"
+        raise Failed(f"the holder of published ports could not be started: {reason}")
 
     async def _request(self, op: str, fds: Sequence[int] = (), **fields: Any) -> messages.Message:
         for attempt in range(2):

@@ -33,10 +33,9 @@ PAGE = 100  # records an answer, which is one packet
 Target = tuple[str, int]
 
 
-def start(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
-    """A job: fork the port holder, listening at ``request["socket"]``; its pid.
-
-    The socket's path is taken from whoever had it.
+def serve(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """A job that goes on: be the port holder, listening at ``request["socket"]``, a path that is taken from
+    whoever had it. ``fds[0]``, a socket, is told when it does.
     """
     path = request["socket"]
     with contextlib.suppress(FileNotFoundError):
@@ -45,16 +44,11 @@ def start(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     control.bind(path)
     os.chmod(path, 0o600)
     control.listen()
-    pid = os.fork()
-    if pid:
-        return {"pid": pid}
-    code = 1
-    try:
-        _detach(control)
-        Holder(control, path).run()
-        code = 0
-    finally:
-        os._exit(code)
+    with socket.socket(fileno=fds[0]) as ready:
+        ready.send(b"ready")
+    _detach(control)
+    Holder(control, path).run()
+    os._exit(0)  # whoever asked has not waited for an answer
 
 
 def _detach(control: socket.socket) -> None:
