@@ -126,7 +126,7 @@ class Connection:
 
     def _on_events(self, side: _Side, other: _Side, events: int) -> None:
         try:
-            if side.pending:
+            if side.pending and events & (WRITE | GONE):
                 side.pending = side.pending[side.socket.send(side.pending) :]
                 if not side.pending and other.input_ended:
                     self._end_output(side)
