@@ -153,7 +153,7 @@ async def test_nobody_listens_in_the_container(world: World) -> None:
     reserved = await world.publish(9)
 
     def talk() -> None:
-        with connect(reserved.host_port) as client, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), connect(reserved.host_port) as client:
             client.recv(1)
 
     await in_thread(talk)
