@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from minid.kernel import syscall
 from minid.network.firewall import Firewall, NetworkRules, PublishedPort
-from minid.network.holder import PRELOAD, PortHolder
+from minid.network.holder import PortHolder
 from minid.network.model import PortSpec
 from minid.network.ports import Ports
 from minid.shim.client import Forkserver
@@ -66,7 +66,7 @@ class World:
         self.loop.run_forever()
 
     async def _start_holder(self) -> tuple[Forkserver, PortHolder]:
-        forkserver = Forkserver([PRELOAD])
+        forkserver = Forkserver()
         return forkserver, PortHolder(forkserver, Path(self.directory.name) / "ports.sock")
 
     def inside(self, coroutine: Coroutine[Any, Any, T]) -> T:

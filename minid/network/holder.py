@@ -15,7 +15,7 @@ from minid.network.ruleset import PublishedPort
 from minid.shim import messages
 from minid.shim.client import Forkserver, JobError, ShimConnection
 
-PRELOAD = "minid.network.proxy"  # what the forkserver must have imported
+PROCESS = "minid.network.proxy:serve"
 
 
 class PortHolder:
@@ -97,7 +97,7 @@ class PortHolder:
     async def _fork(self) -> None:
         """Returns when it listens. Raises Failed with what went wrong there."""
         ours, theirs = socket.socketpair()
-        request = {"op": "job", "target": f"{PRELOAD}:serve", "request": {"socket": str(self._path)}}
+        request = {"op": "job", "target": PROCESS, "request": {"socket": str(self._path)}}
         loop = asyncio.get_running_loop()
         with ours:
             with theirs:

@@ -16,6 +16,7 @@ It ends when it holds nothing for ``IDLE_S``. Standard library only.
 """
 
 import contextlib
+import gc
 import os
 import resource
 import socket
@@ -47,6 +48,7 @@ def serve(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     with socket.socket(fileno=fds[0]) as ready:
         ready.send(b"ready")
     _detach(control)
+    gc.enable()  # the forkserver does without, for its children's sake
     Holder(control, path).run()
     os._exit(0)  # whoever asked has not waited for an answer
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from minid.errors import Failed
-from minid.network.holder import PRELOAD, PortHolder, key_of
+from minid.network.holder import PortHolder, key_of
 from minid.network.model import PortSpec
 from minid.network.ports import Ports, Reservation
 from minid.network.ruleset import PublishedPort
@@ -29,7 +29,7 @@ TIMEOUT_S = 5
 class World:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "ports.sock"
-        self.forkserver = Forkserver([PRELOAD])
+        self.forkserver = Forkserver()
         self.ports = Ports((27200, 27299))
         self.holder = PortHolder(self.forkserver, self.path)
 
@@ -219,7 +219,7 @@ async def test_it_outlives_the_daemon_and_its_forkserver(world: World, container
             assert server.recv(10) == b"still"
 
     await in_thread(talk)
-    world.forkserver = Forkserver([PRELOAD])
+    world.forkserver = Forkserver()
     world.holder = PortHolder(world.forkserver, world.path)
     assert await world.holder.ports() == {key_of(reserved): {"port": reserved.host_port}}
     assert holders(world) == [pid]
@@ -266,7 +266,7 @@ async def test_a_killed_holder_is_replaced(world: World, container: socket.socke
 
 
 async def test_why_it_can_not_start(tmp_path: Path) -> None:
-    forkserver = Forkserver([PRELOAD])
+    forkserver = Forkserver()
     holder = PortHolder(forkserver, tmp_path / "nowhere" / "ports.sock")
     (reserved,) = Ports((27200, 27299)).reserve([PortSpec("tcp", 80, LOCAL)])
     with pytest.raises(Failed, match="could not be started: No such file or directory"):
