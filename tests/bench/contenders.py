@@ -98,11 +98,9 @@ class MinidContender(_WithDaemon):
 
     @property
     def argv(self) -> list[str]:
-        """minictl as it is installed; from a work tree, what the installed script does."""
-        installed = Path(sys.executable).with_name("minictl")
-        script = "import sys; from minictl.main import main; sys.exit(main())"
-        program = [str(installed)] if installed.exists() else [sys.executable, "-c", script]
-        return [*program, "-H", self.engine.host]
+        """minictl as scripts/quickstart installs it: the venv's base interpreter, without ``site`` (-IS)."""
+        script = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from minictl.main import entry; entry()"
+        return [os.path.realpath(sys.executable), "-IS", "-c", script, "-H", self.engine.host]
 
 
 class DockerContender(_WithDaemon):
