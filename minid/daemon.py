@@ -21,6 +21,7 @@ from minid.containers.create import Creation
 from minid.containers.execs import Execs
 from minid.containers.filters import Lookups
 from minid.containers.groups import Groups
+from minid.containers.naming import Naming
 from minid.containers.networking import Networking
 from minid.containers.news import News
 from minid.containers.runner import Runner
@@ -35,6 +36,7 @@ from minid.kernel import memory
 from minid.kernel.cgroups import Tree
 from minid.layout import Layout
 from minid.network.holder import PortHolder
+from minid.network.nameservers import Nameservers
 from minid.network.service import Networks
 from minid.shim.client import Forkserver, Jobs
 from minid.state import Database
@@ -99,7 +101,9 @@ class Daemon:
             self._engine_id,
             PortHolder(self.forkserver, config.exec_root / "ports.sock"),
         )
-        self.networking = Networking(layout, store, self.networks, config.host_gateway_ips)
+        self.nameservers = Nameservers(self.networks)
+        naming = Naming(layout, store, self.networks, self.nameservers)
+        self.networking = Networking(layout, store, self.networks, naming, config.host_gateway_ips)
         bundles = Bundles(layout, facts, store.get, self.networking, _seccomp_profile(config))
         execs = Execs(store, tasks, bundles, news)
         runner = Runner(
@@ -200,6 +204,7 @@ class Daemon:
 
     async def close(self) -> None:
         await self.containers.close()
+        self.nameservers.close_all()
         await self.networks.close()
         await self.images.close()
         await self.snapshots.close()

@@ -61,6 +61,7 @@ class Bundles:
                 directory,
                 self._networking.hosts_lines(container),
                 self._networking.host_gateways,
+                nameserver=self._networking.has_nameserver(container),
             ),
             cgroup_path=f"/{container.id}",
             nodes=devices.gather(container.host_config),

@@ -16,6 +16,8 @@ ff02::2\tip6-allrouters
 """
 
 PUBLIC_NAMESERVERS = ("8.8.8.8", "8.8.4.4")
+NAMESERVER = "127.0.0.11"  # our own, in user-defined networks: minid/network/nameserver.py
+FILE_BYTES = 1 << 16  # more of a file that a container may write is not read
 
 
 def hosts(
@@ -68,24 +70,57 @@ def parse_extra_host(text: str) -> tuple[str, str]:
     return name, address
 
 
-def resolv_conf(container: Container, host_resolv_conf: str) -> str:
+def resolv_conf(container: Container, host_resolv_conf: str, *, nameserver: bool = False) -> str:
     """``/etc/resolv.conf``: the host's, with ``--dns``, ``--dns-search`` and ``--dns-option`` in place of
-    its lines.
+    its lines. ``nameserver``: the container has its own, which asks the others.
     """
     host_config = container.host_config
     chosen = {
-        "nameserver": [f"nameserver {address}" for address in host_config.dns or ()],
+        "nameserver": [f"nameserver {address}" for address in host_config.dns or ()] or None,
         "search": _line("search", host_config.dns_search),
         "options": _line("options", host_config.dns_options),
     }
-    kept = []
-    for line in host_resolv_conf.splitlines():
-        word = (line.split() or [""])[0]
-        word = "search" if word == "domain" else word
-        if not chosen.get(word):
-            kept.append(line)
-    lines = kept + [line for group in chosen.values() for line in group]
+    if nameserver:
+        chosen["nameserver"] = [f"nameserver {NAMESERVER}"]
+        options = chosen["options"] or [
+            one for one in host_resolv_conf.splitlines() if _word(one) == "options"
+        ]
+        words = [word for line in options for word in line.split()[1:]]
+        if not any(word.startswith("ndots:") for word in words):
+            words.append("ndots:0")  # bare names are names in the network, not below the search domains
+        chosen["options"] = _line("options", words)
+    kept = [line for line in host_resolv_conf.splitlines() if chosen.get(_word(line)) is None]
+    lines = kept + [line for group in chosen.values() for line in group or ()]
     return "\n".join(lines) + "\n"
+
+
+def lead_to_nameserver(path: Path, container: Container, started_at_ns: int) -> None:
+    """Change the resolv.conf of a running container whose nameserver is new, unless somebody has edited it
+    since the start.
+    """
+    try:
+        if path.stat().st_mtime_ns > started_at_ns or leads_to_nameserver(path):
+            return
+        text = resolv_conf(container, _host_resolv_conf(container), nameserver=True)
+        with path.open("r+", encoding="utf-8") as file:
+            file.write(text)
+            file.truncate()
+    except FileNotFoundError:
+        pass  # it has none of its own
+
+
+def leads_to_nameserver(path: Path) -> bool:
+    """Whether the container's resolv.conf names the nameserver (it may say anything: its own to write)."""
+    try:
+        with path.open("rb") as file:
+            return f"nameserver {NAMESERVER}".encode() in file.read(FILE_BYTES)
+    except OSError:
+        return False
+
+
+def _word(line: str) -> str:
+    word = (line.split() or [""])[0]
+    return "search" if word == "domain" else word
 
 
 def reachable_nameservers(text: str) -> str:
@@ -118,8 +153,11 @@ def _host_resolv_conf(container: Container) -> str:
     return reachable_nameservers(text)
 
 
-def _line(word: str, values: Iterable[str] | None) -> list[str]:
-    text = " ".join(value for value in values or () if value != ".")
+def _line(word: str, values: Sequence[str] | None) -> list[str] | None:
+    """None if nothing was asked for; no line at all for "."."""
+    if not values:
+        return None
+    text = " ".join(value for value in values if value != ".")
     return [f"{word} {text}"] if text else []
 
 
@@ -128,6 +166,8 @@ def write(
     directory: Path,
     own_lines: Sequence[str] = (),
     host_gateways: Callable[[], Sequence[str]] = tuple,
+    *,
+    nameserver: bool = False,
 ) -> dict[str, str]:
     """Write the files into ``directory``; destination in the container → source. Nothing for
     ``container:ID`` networks.
@@ -136,7 +176,7 @@ def write(
     contents = {
         "hosts": hosts(container, _read("/etc/hosts"), own_lines, host_gateways),
         "hostname": container.config.hostname + "\n",
-        "resolv.conf": resolv_conf(container, _host_resolv_conf(container)),
+        "resolv.conf": resolv_conf(container, _host_resolv_conf(container), nameserver=nameserver),
     }
     for name, content in contents.items():
         path = directory / name

@@ -4,6 +4,7 @@ What is wanted is in the container's record (``networking.endpoints_config``: th
 by network name); what is given exists from before the start until after the end, in ``Networks``.
 """
 
+import asyncio
 import dataclasses
 import ipaddress
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 from minid.containers import etcfiles
 from minid.containers.model import Container, ContainerConfig, HostConfig, NetworkingConfig, PortBinding
+from minid.containers.naming import Naming
 from minid.containers.store import Store
 from minid.containers.validate import parse_port
 from minid.errors import Forbidden, InvalidParameter, NotFound
@@ -39,11 +41,17 @@ class Networking:
     """One per daemon; ``host_gateway_ips`` is what ``--add-host name:host-gateway`` means, if configured."""
 
     def __init__(
-        self, layout: Layout, store: Store, networks: Networks, host_gateway_ips: Sequence[str]
+        self,
+        layout: Layout,
+        store: Store,
+        networks: Networks,
+        naming: Naming,
+        host_gateway_ips: Sequence[str],
     ) -> None:
         self._layout = layout
         self._store = store
         self._networks = networks
+        self._naming = naming
         self._host_gateway_ips = tuple(host_gateway_ips)
 
     # -- at creation
@@ -137,18 +145,31 @@ class Networking:
     async def plumb(self, container: Container, pid: int, start_ticks: int) -> None:
         """The sandbox of the container stands, with ``pid`` in its network namespace."""
         if self._networks.sandbox(container.id) is not None:
-            await self._networks.plumb(container.id, pid, start_ticks)
+            failures = await asyncio.gather(
+                self._networks.plumb(container.id, pid, start_ticks),
+                self._naming.ensure(container, pid, start_ticks, self._links),
+                return_exceptions=True,
+            )
+            for failure in filter(None, failures):
+                raise failure
             self._tell_linking(container)
 
     async def release(self, container_id: str) -> None:
         """The run has ended. Idempotent."""
+        self._naming.close(container_id)
         await self._networks.release(container_id)
 
     async def retain_running(self) -> None:
         """After a daemon's start: what runs keeps its addresses, all others are free."""
-        await self._networks.retain(
-            {container.id for container in self._store.all() if container.state.running}
+        running = [container for container in self._store.all() if container.state.running]
+        await self._networks.retain({container.id for container in running})
+        await self._naming.reopen(
+            [one for one in running if has_own_networks(one.host_config.network_mode)], self._links
         )
+
+    def has_nameserver(self, container: Container) -> bool:
+        """Whether its reserved endpoints bring one."""
+        return self._naming.wanted(container)
 
     def _requests(self, container: Container) -> list[EndpointRequest]:
         wanted = dict(container.networking.endpoints_config) or {
@@ -203,6 +224,7 @@ class Networking:
                 container.state.pid_start_ticks,
             )
             self._update_hosts(container, before)
+            await self._naming.connected(container, self._links)
         return self._keep(container, {**wanted, network.name: settings})
 
     async def disconnect(self, container: Container, ref: str) -> Container:

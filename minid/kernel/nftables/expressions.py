@@ -113,3 +113,22 @@ def jump(chain: str) -> bytes:
 def has_bits(bits: int, register: int = 0) -> bytes:
     """Go on if any of ``bits`` is set in ``register``."""
     return mask(struct.pack("=I", bits), register) + equal(bytes(4), register, negated=True)
+
+
+def load(data: bytes, register: int = 0) -> bytes:
+    """A constant into ``register``."""
+    return _expression("immediate", _register(1, register), value(2, data))
+
+
+def store_port(offset: int, checksum_offset: int, register: int = 0) -> bytes:
+    """Overwrite the port at ``offset`` of the transport header from ``register``; its checksum follows."""
+    return _expression(
+        "payload",
+        _register(5, register),
+        number(2, TRANSPORT_HEADER),
+        number(3, offset),
+        number(4, 2),
+        number(6, 1),  # NFT_PAYLOAD_CSUM_INET
+        number(7, checksum_offset),
+        number(8, 0),
+    )
