@@ -84,8 +84,9 @@ class Machine:
         )
 
     @staticmethod
-    def leaks(before: Snapshot, timeout_s: float = 5.0, daemon_pid: int | None = None) -> list[str]:
-        """``before.difference`` of now, giving what is still on its way out a little time to go.
+    def leaks(before: Snapshot, timeout_s: float = 15.0, daemon_pid: int | None = None) -> list[str]:
+        """``before.difference`` of now, giving what is still on its way out a little time to go
+        (minid's holder of published ports ends ten seconds after the last port).
 
         ``daemon_pid``: the daemon's process now, if it has been started again since.
         """

@@ -1,10 +1,10 @@
-"""Leave a daemon without containers and volumes."""
+"""Leave a daemon without containers, networks and volumes."""
 
 from tests.wire import Wire
 
 
 def remove_everything(wire: Wire) -> None:
-    """All containers and volumes; images stay."""
+    """All containers, volumes and networks of one's own; images stay."""
     for container in wire.get("/containers/json", all="1"):
         path = f"/containers/{container['Id']}"
         response = wire("DELETE", path, query={"force": "1", "v": "1"})
@@ -14,3 +14,7 @@ def remove_everything(wire: Wire) -> None:
     for volume in wire.get("/volumes")["Volumes"] or []:
         response = wire("DELETE", f"/volumes/{volume['Name']}", query={"force": "1"})
         assert response.status in (204, 404), response.body
+    for network in wire.get("/networks"):
+        if network["Name"] not in ("bridge", "host", "none"):
+            response = wire("DELETE", f"/networks/{network['Id']}")
+            assert response.status in (204, 404), response.body

@@ -51,7 +51,7 @@ class Publishing:
     async def _hold_again(
         self, container_id: str, reservation: Reservation, ports: Sequence[PublishedPort]
     ) -> None:
-        """The port holder has gone: take the port anew."""
+        """The port holder has let go of a port, or has gone: take it anew."""
         self._ports.release([reservation])
         mine = self._reservations[container_id]
         mine.remove(reservation)
@@ -94,11 +94,18 @@ class Publishing:
                 if _belongs(port, reservation):
                     await self._holder.hold(reservation, port, _record(reservation))
 
-    async def move(self, old: Sequence[PublishedPort], new: Sequence[PublishedPort]) -> None:
-        """The same host ports lead elsewhere."""
-        if list(old) != list(new):
-            await self._in_thread(self._firewall.unpublish, *old)
+    async def move(
+        self, container_id: str, old: Sequence[PublishedPort], new: Sequence[PublishedPort]
+    ) -> None:
+        """The same host ports lead elsewhere, or nowhere."""
+        if list(old) == list(new):
+            return
+        await self._in_thread(self._firewall.unpublish, *old)
+        if new:
             await self._in_thread(self._firewall.publish, *new)
+        for reservation in tuple(self._reservations.get(container_id, ())):
+            await self._holder.release(reservation)
+            await self._hold_again(container_id, reservation, new)
 
     async def withdraw(self, container_id: str, ports: Sequence[PublishedPort]) -> None:
         """The host ports are free afterwards. Idempotent."""

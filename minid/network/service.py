@@ -413,7 +413,7 @@ class Networks:
         except OSError as error:
             self._store.remove_endpoint(endpoint)
             raise bridge.refused(error, f"failed to connect {sandbox.name} to {network.name}") from error
-        await self._publishing.move(old, self._destinations(sandbox))
+        await self._publishing.move(container_id, old, self._destinations(sandbox))
         self._connected(endpoint)
         return endpoint
 
@@ -435,7 +435,7 @@ class Networks:
             pass  # it has just ended
         except OSError as error:
             raise bridge.refused(error, f"failed to disconnect {sandbox.name}") from error
-        await self._publishing.move(old, self._destinations(sandbox))
+        await self._publishing.move(container_id, old, self._destinations(sandbox))
         self._disconnected(endpoint)
 
     def rename(self, container_id: str, name: str, names: Callable[[Endpoint], tuple[str, ...]]) -> None:
