@@ -280,7 +280,8 @@ class Streams:
         self._loop.watch(fd, events, lambda happened: self._on_client(client, happened))
 
     def _on_client(self, client: AttachedClient, events: int) -> None:
-        if events & READ:
+        room = len(self._stdin_pending) < STDIN_LIMIT_BYTES
+        if events & READ or (events & GONE and client.input_open and room):
             try:
                 data = client.socket.recv(CHUNK_BYTES)
             except BlockingIOError:
@@ -292,14 +293,14 @@ class Streams:
                 self._input(client, data)
             else:
                 self._input_ended(client)
-        if client in self._clients and events & WRITE:
-            self._flush(client)
-        if client in self._clients and events & GONE and not events & READ:
-            if client.input_open and len(self._stdin_pending) >= STDIN_LIMIT_BYTES:
+        elif events & GONE:
+            if client.input_open:
                 # It may have left input behind, for which there is no room yet: look away until there is.
                 self._loop.forget(client.socket.fileno())
             else:
                 self._drop(client)
+        if client in self._clients and events & WRITE:
+            self._flush(client)
 
     def _input_ended(self, client: AttachedClient) -> None:
         client.input_open = False
