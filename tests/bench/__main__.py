@@ -34,6 +34,9 @@ def main() -> int:
     if os.geteuid() != 0:
         print("scripts/bench: needs root: it starts daemons and containers", file=sys.stderr)
         return 2
+    os.setpriority(
+        os.PRIO_PROCESS, 0, -15
+    )  # for all contenders alike: other work on the machine disturbs less
     place = Path(tempfile.mkdtemp(prefix="mb-", dir="/var/tmp"))
     registry = Registry(place / "registry")
     contenders: list[Contender] = [
@@ -85,7 +88,7 @@ def steps(
         ("exec", lambda: measures.exec_true(contenders, image, 7 if quick else 25)),
         ("ps", lambda: measures.ps_hundred(contenders, image, 7 if quick else 25)),
         ("pull", pull),
-        ("idle", lambda: measures.idle_containers(contenders, image, 10 if quick else 40)),
+        ("idle", lambda: measures.idle_containers(contenders, image, 10 if quick else 25, 3)),
     ]
 
 

@@ -99,7 +99,9 @@ class MinidContender(_WithDaemon):
     @property
     def argv(self) -> list[str]:
         """minictl as scripts/quickstart installs it: the venv's base interpreter, without ``site`` (-IS)."""
-        script = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from minictl.main import entry; entry()"
+        script = (
+            f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from minictl.main import entry; entry()"
+        )
         return [os.path.realpath(sys.executable), "-IS", "-c", script, "-H", self.engine.host]
 
 

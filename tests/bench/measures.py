@@ -176,19 +176,25 @@ def pull(contenders: list[Contender], image: str, rounds: int) -> list[Measure]:
     return [*measures, growth]
 
 
-def idle_containers(contenders: list[Contender], image: str, count: int) -> list[Measure]:
+def idle_containers(contenders: list[Contender], image: str, count: int, rounds: int) -> list[Measure]:
+    """Medians of ``rounds``, because whatever else starts or ends on the machine meanwhile counts too."""
     machine = Measure(f"machine memory of an idle container, mean of {count}", "MiB", limit=1.5)
     processes = Measure("  processes besides its own", "", limit=1)
+    names = [f"bench-idle-{number}" for number in range(count)]
+    found: dict[str, list[tuple[float, float]]] = {each.name: [] for each in contenders}
     for each in contenders:
         each("run", "--rm", image, "true")
-        pids, before = memory.all_pids(), memory.available_bytes()
-        names = [f"bench-idle-{number}" for number in range(count)]
-        for name in names:
-            each("run", "-d", "--name", name, image, "sleep", "1000")
-        after, new = memory.available_bytes(), memory.all_pids() - pids
-        machine.figures[each.name] = (before - after) / count / MIB
-        processes.figures[each.name] = len(new) / count - 1
-        each("rm", "-f", *names)
+    for _ in range(rounds):
+        for each in contenders:
+            pids, before = memory.all_pids(), memory.available_bytes()
+            for name in names:
+                each("run", "-d", "--name", name, image, "sleep", "1000")
+            after, new = memory.available_bytes(), memory.all_pids() - pids
+            found[each.name].append(((before - after) / count / MIB, len(new) / count - 1))
+            each("rm", "-f", *names)
+    for each in contenders:
+        machine.figures[each.name] = statistics.median(memory_mib for memory_mib, _ in found[each.name])
+        processes.figures[each.name] = statistics.median(number for _, number in found[each.name])
     machine.value, machine.value_unit = machine.figures.get("minid"), machine.unit
     processes.value = round(
         processes.figures["minid"]
