@@ -9,16 +9,19 @@ thread at a time; the network namespace is that of the thread that makes the fir
 
 import contextlib
 import errno
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 
 from minid.errors import Conflict, Failed, Unsupported
-from minid.kernel import sysctls
+from minid.kernel import conntrack, sysctls
 from minid.kernel.nftables import objects
 from minid.kernel.nftables.transaction import Changed, Connection
 from minid.network import ruleset
 from minid.network.ruleset import NetworkRules, PublishedPort
 
 __all__ = ["Firewall", "NetworkRules", "PublishedPort"]
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, bytes, bool]  # name of the set, key, whether an interval's end
 _ATTEMPTS = 16
@@ -107,6 +110,9 @@ class Firewall:
             for port in elements:
                 del self._ports[port]
             raise
+        for port in elements:
+            if port.protocol == "udp":
+                _forget(port.host_port, conntrack.unanswered)
 
     def unpublish(self, *ports: PublishedPort) -> None:
         """Idempotent."""
@@ -114,6 +120,10 @@ class Firewall:
         if gone:
             elements = [one for some in gone.values() for one in some]
             self._change(elements + self._neighbours(gone, leaving=True), [])
+        for port in gone:
+            if port.protocol == "udp":
+                for address in filter(None, (port.container_ip4, port.container_ip6)):
+                    _forget(port.host_port, conntrack.led_to(address))
 
     def _neighbours(self, ports: Iterable[PublishedPort], *, leaving: bool = False) -> ruleset.Elements:
         """What the set ``hairpin`` must get or lose with ``ports``; several ports may share an element."""
@@ -276,6 +286,14 @@ class Firewall:
         except FileNotFoundError:
             return False
         return found == self._applied
+
+
+def _forget(host_port: int, matches: Callable[[conntrack.Flow], bool]) -> None:
+    """Clients that go on sending shall reach whoever has the port now. Not worth failing for."""
+    try:
+        conntrack.forget_udp(host_port, matches)
+    except OSError as error:
+        log.warning("known UDP flows could not be forgotten", extra={"port": host_port, "error": error})
 
 
 def _keys(elements: ruleset.Elements) -> set[Key]:

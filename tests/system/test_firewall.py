@@ -322,3 +322,24 @@ def test_open_connections_survive_unpublish_and_rebuild(world: World, web: socke
         client.sendall(b"still here")
         accepted.settimeout(REFUSED_S * 5)
         assert accepted.recv(20) == b"still here"
+
+
+def test_udp_clients_that_go_on_sending_reach_the_new_container(world: World) -> None:
+    """The kernel remembers where a flow went; each container's end and start makes it forget."""
+    first, second = world.a1.udp("0.0.0.0", 80), world.a2.udp("0.0.0.0", 80)
+    client = world.outside.udp("0.0.0.0", 0)
+    client.connect((HOST4, 5000))
+    client.send(b"too early")  # a flow to the host itself
+    with pytest.raises(ConnectionRefusedError):
+        client.recv(10)
+    world.publish(protocol="udp")
+    client.send(b"one")
+    data, sender = first.recvfrom(10)
+    assert (data, sender[0]) == (b"one", OUTSIDE4)
+    first.sendto(b"answer", sender)
+    assert client.recv(10) == b"answer"
+    world.unpublish_all()
+    world.publish(protocol="udp", ip4="172.30.0.3", ip6="")
+    client.send(b"two")
+    data, sender = second.recvfrom(10)
+    assert (data, sender[0]) == (b"two", OUTSIDE4)
