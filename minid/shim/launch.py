@@ -77,8 +77,10 @@ class Launch:
         pipes = make_pipes(terminal=self._terminal, stdin=self._stdin)
         kept = [] if pipes is None else [fd for fd in pipes[:3] if fd is not None]
         given = [] if pipes is None else list(pipes.child)
+        ends: list[socket.socket] = []
         try:
-            ours, theirs = messages.pair()
+            ends += messages.pair()
+            ours, theirs = ends
             if pipes is None:
                 given.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
             pid = clone.fork(cgroup)
@@ -91,6 +93,8 @@ class Launch:
         except OSError:
             for fd in kept:
                 os.close(fd)
+            for end in ends:
+                end.close()
             raise
         finally:
             for fd in given:
