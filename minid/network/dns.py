@@ -156,7 +156,8 @@ def belongs(packet: bytes, response: bytes) -> bool:
     if len(response) < _HEADER.size or packet[:2] != response[:2] or not response[2] & _QR >> 8:
         return False
     if response[4:6] == b"\0\0":
-        return code_of(response) != NOERROR  # some servers leave the question out of an error
+        # some servers leave the question out of an error, or when an answer is too long
+        return code_of(response) != NOERROR or bool(response[2] & _TC >> 8)
     try:
         labels, end = _labels(packet, _HEADER.size)
         theirs, their_end = _labels(response, _HEADER.size)
