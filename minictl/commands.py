@@ -100,6 +100,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "remove": "networks:RM",
         },
     ),
+    "registry": ("Look at registries", {"test": "registry:TEST"}),
     "system": (
         "Look after the daemon",
         {"df": "disk:DF", "events": "events:EVENTS", "info": "system:INFO", "prune": "disk:PRUNE"},

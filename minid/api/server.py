@@ -20,7 +20,7 @@ from minid import API_VERSION, MIN_API_VERSION, __version__
 from minid.api import failure
 from minid.api.call import Call
 from minid.api.connection import Connection
-from minid.api.routes import archive, attach, containers, images, networks, swarm, system, volumes
+from minid.api.routes import archive, attach, containers, images, networks, registries, swarm, system, volumes
 from minid.api.routing import Match, Router
 from minid.api.services import Services
 from minid.errors import InvalidParameter, MinidError
@@ -45,6 +45,7 @@ ROUTER = Router(
     system.routes,
     volumes.routes,
     networks.routes,
+    registries.routes,
     swarm.routes,
 )
 

@@ -20,11 +20,12 @@ from minid.images.platform import Platform, host_platform, parse_platform
 from minid.images.pull import Puller
 from minid.images.push import Pusher
 from minid.images.recovery import Recovery
-from minid.images.reference import Reference, parse
+from minid.images.reference import DEFAULT_DOMAIN, OFFICIAL_PREFIX, Reference, parse, parse_exact
 from minid.images.registry.authorizer import Auth
 from minid.images.registry.client import RETRY_DELAYS_S, Repository
-from minid.images.registry.endpoint import CERTS_DIRECTORIES, Certificates, InsecureRules
+from minid.images.registry.endpoint import CERTS_DIRECTORIES, Certificates, InsecureRules, is_host_port
 from minid.images.registry.login import host_to_log_in, log_in
+from minid.images.registry.probe import Probe
 from minid.images.registry.transport import Transport
 from minid.images.registry.uploads import Destination
 from minid.images.retention import Retention
@@ -291,6 +292,19 @@ class Images:
         ``Unauthorized`` when it is refused; ``InvalidParameter``, ``Unavailable``, ``Failed``.
         """
         return await log_in(self._transport, host_to_log_in(auth.server_address), auth)
+
+    def probe(self, name: str, *, auth: Auth | None = None, try_push: bool = True) -> Probe:
+        """Try the registry ``HOST[:PORT][/REPOSITORY[:TAG]]`` step by step. ``InvalidParameter`` if it is none."""
+        host, _, rest = name.partition("/")
+        if not is_host_port(host):
+            raise InvalidParameter(f"{host!r:.200} is not the address of a registry: host[:port] is needed")
+        path, tag = "", ""
+        if rest:
+            reference = parse_exact(f"{host}/{rest}", shown=name)
+            path, tag = reference.path, reference.tag
+            if host == DEFAULT_DOMAIN and "/" not in path:
+                path = f"{OFFICIAL_PREFIX}{path}"
+        return Probe(self._transport, host, path, tag, auth, try_push=try_push)
 
 
 def _checked(reference: Reference) -> Reference:

@@ -17,6 +17,7 @@ import pytest
 
 from minid.errors import Failed, MinidError
 from minid.images.registry.endpoint import Certificates, InsecureRules
+from minid.images.registry.probe import Probe, Step
 from minid.images.registry.transport import Transport
 from tests.certificates import Authority, Certificate, self_signed
 from tests.registry import PROGRAM, Registry
@@ -310,3 +311,88 @@ async def test_a_key_with_a_password_is_an_error_and_no_question(
     assert await process.wait() == 0
     with pytest.raises(Failed, match=f"registry {host}: cannot use .*client.cert"):
         await transport.registry("GET", host, "/v2/", headers={})
+
+
+async def probed(
+    row: Row, world: World, address: str, place: Path, path: str = ""
+) -> tuple[str, dict[str, Step]]:
+    """The steps of ``minictl registry test`` by name; the host."""
+    host = host_of(row, world, address)
+    setting = Setting(place, world, host)
+    setting.apply(row.configuration, address)
+    transport = Transport(InsecureRules.parse(setting.insecure), Certificates(setting.directories))
+    try:
+        probe = Probe(transport, host, path, "", None, try_push=True)
+        return host, {step.name: step async for step in probe.steps()}
+    finally:
+        await transport.close()
+
+
+@pytest.mark.parametrize("row", rows(), ids=str)
+async def test_the_probe_agrees_with_the_table(
+    row: Row, world: World, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if row.certificate == "by a system CA":
+        monkeypatch.setenv("SSL_CERT_FILE", str(world.authority.certificate))
+    _, steps = await probed(row, world, address, tmp_path, "some/repository")
+    assert steps["rule"].rule or steps["rule"].result == "failed"
+    last = list(steps.values())[-1]
+    if row.verdict.startswith("refused"):
+        reason = row.verdict.removeprefix("refused: ")
+        assert last.result == "failed" and last.advice
+        assert reason in last.detail or reason in last.advice
+        assert sum(step.result == "failed" for step in steps.values()) == 1
+        assert "some/repository" not in last.detail
+        return
+    assert all(step.result in ("ok", "note") for step in steps.values()), steps
+    assert f"by {row.verdict.partition(',')[0]}" in steps["/v2/"].detail
+    if row.verdict == "HTTPS, verified":
+        assert steps["TLS"].result == "ok" and steps["TLS"].detail.endswith(": verified")
+    else:
+        assert steps["TLS"].rule == steps["rule"].rule or steps["TLS"].result == "ok"
+        assert "insecure" in steps["rule"].detail
+    assert steps["pull"].result == "note" and "not there (yet)" in steps["pull"].detail
+    assert steps["push"].result == "ok"
+
+
+async def test_the_probe_names_the_names(world: World, address: str, tmp_path: Path) -> None:
+    row = Row("a name", "HTTPS", "for another name", "its CA in certs.d", "")
+    _, steps = await probed(row, world, address, tmp_path)
+    assert "it is for other.example, 192.0.2.77" in steps["TLS"].detail
+
+
+async def test_the_probe_leaves_no_upload_behind(world: World, address: str, tmp_path: Path) -> None:
+    row = Row("127.0.0.1", "HTTP", "", "", "")
+    _, steps = await probed(row, world, address, tmp_path, "probed")
+    assert steps["push"].result == "ok"
+    left = [path for registry in world.registries for path in registry.root.rglob("_uploads/*/startedat")]
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "detail"),
+    [
+        ("nowhere.invalid:5000", "name", "cannot be resolved"),
+        ("127.0.0.1:1", "TCP", "127.0.0.1: connection refused"),
+    ],
+)
+async def test_the_probe_ends_where_nothing_is(
+    transport: Transport, host: str, name: str, detail: str
+) -> None:
+    steps = [step async for step in Probe(transport, host, "a", "", None, try_push=True).steps()]
+    assert (steps[-1].name, steps[-1].result) == (name, "failed")
+    assert detail in steps[-1].detail and steps[-1].advice
+
+
+async def test_the_probe_of_something_else(transport: Transport) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.read(65536)).startswith(b"GET "):
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        steps = [step async for step in Probe(transport, host, "a", "", None, try_push=True).steps()]
+    assert (steps[-1].name, steps[-1].result) == ("/v2/", "failed")
+    assert "something answers 404, which no registry does" in steps[-1].detail

@@ -78,14 +78,28 @@ class InsecureRules:
 
     def allows(self, host_port: str, addresses: Sequence[str] = ()) -> bool:
         """Whether plain HTTP may be used; ``addresses`` are what the host's name resolves to."""
+        return bool(self.reason(host_port, addresses))
+
+    def reason(self, host_port: str, addresses: Sequence[str] = ()) -> str:
+        """The rule that makes the registry insecure, in words; "" if none does."""
         host, _ = split_host(host_port.lower())
-        if host == "localhost" or host_port.lower() in self.names:
-            return True
+        if host == "localhost":
+            return "localhost is always insecure"
+        if host_port.lower() in self.names:
+            return f"insecure-registries has {host_port.lower()}"
         address = _address(host)
         if address is not None:
-            return _inside(address, (*_LOOPBACK, *self.networks))
-        found = [_address(text) for text in addresses]
-        return bool(found) and all(item is not None and _inside(item, self.networks) for item in found)
+            for network in _LOOPBACK:
+                if _inside(address, network):
+                    return f"{network} is always insecure"
+        found = [address] if address is not None else [_address(text) for text in addresses]
+        which = [
+            next((network for network in self.networks if item is not None and _inside(item, network)), None)
+            for item in found
+        ]
+        if not which or None in which:
+            return ""
+        return f"insecure-registries has {', '.join(sorted({str(network) for network in which}))}"
 
     async def is_insecure(self, host_port: str) -> bool:
         """``allows``, after resolving the host's name where a configured network could contain it."""
@@ -110,8 +124,8 @@ def _address(host: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _inside(address: Address, networks: Sequence[Network]) -> bool:
-    return any(address.version == network.version and address in network for network in networks)
+def _inside(address: Address, network: Network) -> bool:
+    return address.version == network.version and address in network
 
 
 class Certificates:
@@ -148,6 +162,12 @@ class Certificates:
             known = (signature, context)
             self._contexts[key] = known
         return known[1]
+
+    async def context_for_any_name(self, host_port: str) -> ssl.SSLContext:
+        """Verifies all but the name: to see for which names a certificate is."""
+        context = await asyncio.to_thread(_make_context, self.directories(host_port), True)
+        context.check_hostname = False
+        return context
 
 
 def _signature(directories: Sequence[Path]) -> Signature:

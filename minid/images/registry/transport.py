@@ -47,7 +47,7 @@ class Transport:
 
     def __init__(self, rules: InsecureRules, certificates: Certificates) -> None:
         self.rules = rules
-        self._certificates = certificates
+        self.certificates = certificates
         self._schemes: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -60,7 +60,7 @@ class Transport:
         """Use other rules, and read certificates again, from the next request on."""
         self.rules = rules
         self._schemes.clear()
-        self._certificates.reload()
+        self.certificates.reload()
 
     async def registry(
         self,
@@ -159,7 +159,7 @@ class Transport:
         context = None
         if url.scheme == "https":
             verify = not await self._is_insecure(url)
-            context = await self._certificates.context(host_of(url), verify=verify)
+            context = await self.certificates.context(host_of(url), verify=verify)
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
@@ -176,7 +176,7 @@ class Transport:
                 data=data,
                 allow_redirects=False,
                 ssl=context if context is not None else True,
-                proxy=_proxy_for(url),
+                proxy=proxy_for(url),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=answer_timeout_s
                 ),
@@ -229,7 +229,7 @@ async def read_limited(response: aiohttp.ClientResponse, limit_bytes: int, what:
     return b"".join(chunks)
 
 
-def _proxy_for(url: URL) -> str | None:
+def proxy_for(url: URL) -> str | None:
     """The proxy that the environment names (``HTTPS_PROXY``, ``NO_PROXY``); never one for this machine."""
     proxies = urllib.request.getproxies_environment()
     proxy = proxies.get(url.scheme)
