@@ -16,7 +16,7 @@ from minid.errors import Conflict, Failed, Unsupported
 from minid.kernel import conntrack, sysctls
 from minid.kernel.nftables import objects
 from minid.kernel.nftables.transaction import Changed, Connection
-from minid.network import ruleset
+from minid.network import neighbours, ruleset
 from minid.network.ruleset import NetworkRules, PublishedPort
 
 __all__ = ["Firewall", "NetworkRules", "PublishedPort"]
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 Key = tuple[str, bytes, bool]  # name of the set, key, whether an interval's end
 _ATTEMPTS = 16
-_FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 
 
 class Firewall:
@@ -155,27 +154,28 @@ class Firewall:
         return True
 
     def obstacles(self) -> list[str]:
-        """Chains of others that drop what is forwarded to and from containers, and what to do, for the log.
+        """Who else drops what is forwarded to and from containers, and what to do about it, for the log.
 
-        A packet must pass every table: no rule of ours can bring back what another one drops. Chains with
-        a rule that names one of our bridges are left out: somebody has seen to it. See docs/decisions.
+        A packet must pass every table: no rule of ours brings back what another one drops. Tables with a
+        rule that names one of our bridges are left out: somebody has seen to it. See docs/decisions.
         """
-        found = []
         kernel = self._kernel()
+        found = []
         try:
-            for answer in kernel.ask(objects.list_chains()):
-                chain = objects.listed_chain(answer.family, answer.fields)
-                if chain.hook == objects.HOOKS["forward"] and chain.drops and chain.table != self.table:
-                    rules = kernel.ask(objects.list_rules_of_chain(chain.family, chain.table, chain.name))
+            chains = [
+                objects.listed_chain(one.family, one.fields) for one in kernel.ask(objects.list_chains())
+            ]
+            for chain in chains:
+                if neighbours.drops_forwarded(chain) and chain.table != self.table:
+                    rules = kernel.ask(objects.list_rules(chain.table, chain.family))
                     said = b"".join(rule.fields.get(4, b"") for rule in rules)
                     if not any(bridge.encode() in said for bridge in self._networks):
-                        found.append(chain)
+                        mine = (chain.family, chain.table)
+                        names = {one.name for one in chains if (one.family, one.table) == mine}
+                        found.append(neighbours.advice(chain, names, tuple(self._networks)))
         except OSError as error:
             raise _failed(error) from error
-        return [
-            f"{_FAMILIES.get(chain.family, '')} {chain.table} {chain.name} drops forwarded packets"
-            for chain in found
-        ]
+        return found
 
     def remove(self) -> None:
         """Take our table away; nothing of ours is left. Idempotent."""

@@ -242,16 +242,43 @@ async def test_changes_race_with_other_programs(host: Namespace, firewall: Firew
     assert ours(host).count("172.30.0.2 . 80") == 199
 
 
-def test_obstacles_are_seen(host: Namespace, firewall: Firewall) -> None:
+def advice(firewall: Firewall) -> list[str]:
+    """The remedies, and that nothing else is said twice."""
+    return sorted(text.rpartition("; let it: ")[2] for text in firewall.obstacles())
+
+
+def test_who_drops_forwarded_packets_is_told(host: Namespace, firewall: Firewall) -> None:
     assert firewall.obstacles() == []
-    host.sh("iptables -P FORWARD DROP", "iptables -N OTHER")
     host.nft("table inet x {\n chain f {\n type filter hook forward priority 10; policy drop;\n}\n}")
-    assert sorted(firewall.obstacles()) == [
-        "inet x f drops forwarded packets",
-        "ip filter FORWARD drops forwarded packets",
+    (text,) = firewall.obstacles()
+    assert text.startswith("the firewall chain `inet x f` drops what containers and other machines send")
+    assert text.endswith("; accept there what comes from and goes to minid0")
+
+
+def test_the_advice_for_iptables_works(host: Namespace, firewall: Firewall) -> None:
+    host.sh("iptables -P FORWARD DROP", "ip6tables -P FORWARD DROP")
+    host.sh("iptables -N DOCKER-USER", "iptables -A FORWARD -j DOCKER-USER")
+    ours_, docker = advice(firewall)
+    assert ours_ == "ip6tables -I FORWARD -i minid0 -j ACCEPT; ip6tables -I FORWARD -o minid0 -j ACCEPT"
+    assert (
+        docker == "iptables -I DOCKER-USER -i minid0 -j ACCEPT; iptables -I DOCKER-USER -o minid0 -j ACCEPT"
+    )
+    host.sh(*ours_.split("; "), *docker.split("; "))
+    assert firewall.obstacles() == []
+
+
+def test_the_advice_for_ufw_and_firewalld(host: Namespace, firewall: Firewall) -> None:
+    host.sh("iptables -P FORWARD DROP", "iptables -N ufw-user-forward")
+    assert advice(firewall) == ["ufw route allow in on minid0; ufw route allow out on minid0"]
+    host.sh("iptables -A ufw-user-forward -i minid0 -j ACCEPT")
+    host.nft(
+        "table inet firewalld {\n chain filter_FORWARD {\n type filter hook forward priority 10;\n"
+        "ct state established,related accept\n ct status dnat accept\n"
+        "reject with icmpx admin-prohibited\n}\n}"
+    )
+    assert advice(firewall) == [
+        "firewall-cmd --permanent --zone=trusted --add-interface=minid0 && firewall-cmd --reload"
     ]
-    host.sh("iptables -I FORWARD -i minid0 -j ACCEPT", "iptables -I FORWARD -o minid0 -j ACCEPT")
-    assert firewall.obstacles() == ["inet x f drops forwarded packets"]
 
 
 def test_nft_can_load_what_it_lists(host: Namespace, firewall: Firewall) -> None:

@@ -219,8 +219,8 @@ def get_generation() -> Request:
     return Request(GETGEN, 0, b"", "generation", family=0)
 
 
-def list_rules(table: str) -> Request:
-    return Request(GETRULE, NLM_F_DUMP, text(1, table), f"rules of inet {table}")
+def list_rules(table: str, family: int = NFPROTO_INET) -> Request:
+    return Request(GETRULE, NLM_F_DUMP, text(1, table), f"rules of {table}", family=family)
 
 
 def list_elements(table: str, name: str) -> Request:
@@ -230,11 +230,6 @@ def list_elements(table: str, name: str) -> Request:
 def list_chains() -> Request:
     """Of all tables of all families."""
     return Request(GETCHAIN, NLM_F_DUMP, b"", "chains", family=0)
-
-
-def list_rules_of_chain(family: int, table: str, chain: str) -> Request:
-    body = text(1, table) + text(2, chain)
-    return Request(GETRULE, NLM_F_DUMP, body, f"rules of {table} {chain}", family=family)
 
 
 def rule_handle(fields: Mapping[int, bytes]) -> int:
