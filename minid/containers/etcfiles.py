@@ -41,9 +41,11 @@ def hosts(
 
 def replace_lines(path: Path, unwanted: Callable[[str], bool], wanted: Iterable[str]) -> None:
     """Change a file that is bound into a running container, in place: the lines that are there no more go,
-    new ones come behind; what somebody else wrote stays.
+    new ones come behind; what somebody else wrote stays. A file that the container has blown up is left alone.
     """
     try:
+        if path.stat().st_size > FILE_BYTES:
+            return
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except FileNotFoundError:
         return
