@@ -35,18 +35,23 @@ class PortHolder:
 
         Raises Failed.
         """
-        targets = [
-            [ip, published.container_port] for ip in (published.container_ip4, published.container_ip6) if ip
-        ]
         fds = [one.fileno() for one in reservation.sockets]
         fields = {
             "id": key_of(reservation),
             "protocol": reservation.protocol,
-            "targets": targets if self._serve else [],
+            "targets": self._targets(published),
             "record": dict(record),
         }
         await self._request("hold", fds, **fields)
         reservation.close()
+
+    async def aim(self, reservation: Reservation, published: PublishedPort) -> None:
+        """The container has other addresses now. Raises Failed."""
+        await self._request("aim", id=key_of(reservation), targets=self._targets(published))
+
+    def _targets(self, published: PublishedPort) -> list[list[str | int]]:
+        addresses = (published.container_ip4, published.container_ip6) if self._serve else ()
+        return [[ip, published.container_port] for ip in addresses if ip]
 
     async def release(self, reservation: Reservation) -> None:
         """Close the sockets there; idempotent, also when there is no port holder."""

@@ -9,6 +9,7 @@ Forked like a shim, and like a shim it goes on when the daemon ends. It listens 
 packets of ``shim.messages``; requests carry ``"n"``, which the answer repeats:
 
     {"op": "hold", "id": …, "protocol": …, "targets": [[ip, port], …], "record": {…}}   with the bound sockets
+    {"op": "aim", "id": …, "targets": …}    the container has other addresses now
     {"op": "release", "id": …}
     {"op": "list", "after": …}      the answer has "ports", {id: record}, of the next ``PAGE`` after that id
 
@@ -132,6 +133,10 @@ class Holder:
         op = message["op"]
         if op == "hold":
             self._hold(message, fds)
+        elif op == "aim":
+            targets = _targets(message)
+            for listener in self._listeners[message["id"]]:
+                listener.aim(_target_of(listener.family, targets))
         elif op == "release":
             self._release(message["id"])
         elif op == "list":
@@ -145,10 +150,10 @@ class Holder:
         number = message["id"]
         self._release(number)
         sockets = [socket.socket(fileno=fd) for fd in fds]
-        targets: list[Target] = [(ip, port) for ip, port in message["targets"]]
+        targets = _targets(message)
         self._records[number] = message["record"]
         kind = UdpListener if message["protocol"] == "udp" else TcpListener
-        self._listeners[number] = [kind(self._loop, one, _target_of(one, targets)) for one in sockets]
+        self._listeners[number] = [kind(self._loop, one, _target_of(one.family, targets)) for one in sockets]
 
     def _release(self, number: str) -> None:
         self._records.pop(number, None)
@@ -158,12 +163,16 @@ class Holder:
             self._end_when_idle()
 
 
-def _target_of(listener: socket.socket, targets: Sequence[Target]) -> Target | None:
-    """The container's address to serve ``listener`` with: of its own family if there is one.
+def _targets(message: messages.Message) -> list[Target]:
+    return [(ip, port) for ip, port in message["targets"]]
+
+
+def _target_of(family: int, targets: Sequence[Target]) -> Target | None:
+    """The container's address to serve a listener of ``family`` with: of the same family if there is one.
 
     ``None``: the socket is only kept.
     """
     for ip, port in targets:
-        if (":" in ip) == (listener.family == socket.AF_INET6):
+        if (":" in ip) == (family == socket.AF_INET6):
             return ip, port
     return targets[0] if targets else None

@@ -47,6 +47,8 @@ class Publishing:
         for record in held.values():
             await self._holder.release(_reservation(record))
         await self._in_thread(self._firewall.ensure, rules, wanted)
+        for obstacle in await self._in_thread(self._firewall.obstacles):
+            log.warning(obstacle)
 
     async def _hold_again(
         self, container_id: str, reservation: Reservation, ports: Sequence[PublishedPort]

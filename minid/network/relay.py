@@ -36,15 +36,25 @@ class TcpListener:
     def __init__(self, loop: Loop, listener: socket.socket, target: Target | None) -> None:
         self._loop = loop
         self._listener = listener
-        self._target = target
+        self._target: Target | None = None
         listener.setblocking(False)
+        self.aim(target)
+
+    @property
+    def family(self) -> int:
+        return self._listener.family
+
+    def aim(self, target: Target | None) -> None:
+        """Serve connections from now on with another target."""
+        self._target = target
         if target is not None:
-            loop.watch(listener.fileno(), READ, self._accept)
+            self._loop.watch(self._listener.fileno(), READ, self._accept)
+        else:
+            self._loop.forget(self._listener.fileno())
 
     def close(self) -> None:
-        self._loop.forget(self._listener.fileno())
+        self.aim(None)
         self._listener.close()
-        self._target = None
 
     def _accept(self, events: int) -> None:
         assert self._target is not None
@@ -187,25 +197,34 @@ class UdpListener:
     def __init__(self, loop: Loop, listener: socket.socket, target: Target | None) -> None:
         self._loop = loop
         self._listener = listener
-        self._target = target
+        self._target: Target | None = None
         self._name = f"udp {listener.fileno()}"
         self._flows: dict[FlowKey, _Flow] = {}
-        self._open = True
         if listener.family == socket.AF_INET6:
             self._info = (socket.IPPROTO_IPV6, _IPV6_PKTINFO)
         else:
             self._info = (socket.IPPROTO_IP, _IP_PKTINFO)
         listener.setblocking(False)
+        self.aim(target)
+
+    @property
+    def family(self) -> int:
+        return self._listener.family
+
+    def aim(self, target: Target | None) -> None:
+        """Pass datagrams on to another target from now on; flows to the one before end."""
+        self._target = target
+        for key in tuple(self._flows):
+            self._forget(key)
         if target is not None:
-            loop.watch(listener.fileno(), READ, self._on_client)
+            self._loop.watch(self._listener.fileno(), READ, self._on_client)
+        else:
+            self._loop.forget(self._listener.fileno())
 
     def close(self) -> None:
         """Ends all flows."""
-        self._open = False
-        self._loop.forget(self._listener.fileno())
+        self.aim(None)
         self._listener.close()
-        for key in tuple(self._flows):
-            self._forget(key)
 
     def _forget(self, key: FlowKey) -> None:
         flow = self._flows.pop(key, None)
@@ -259,7 +278,7 @@ class UdpListener:
         for key, flow in tuple(self._flows.items()):
             if flow.used_s <= oldest_s:
                 self._forget(key)
-        if self._flows and self._open:
+        if self._flows:
             self._loop.set_deadline(self._name, UDP_IDLE_S / 2, self._sweep)
 
 

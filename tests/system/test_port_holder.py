@@ -235,6 +235,31 @@ async def test_a_released_port_is_free(world: World, container: socket.socket) -
     await world.holder.release(reserved)
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+async def test_the_container_gets_another_address(world: World, kind: socket.SocketKind) -> None:
+    with socket.socket(socket.AF_INET, kind) as before, socket.socket(socket.AF_INET, kind) as after:
+        before.bind((CONTAINER, 0))
+        number = before.getsockname()[1]
+        after.bind(("127.0.0.63", number))
+        after.settimeout(TIMEOUT_S)
+        protocol = "tcp" if kind == socket.SOCK_STREAM else "udp"
+        reserved = await world.publish(number, protocol)
+        if protocol == "tcp":
+            before.listen()
+            after.listen()
+        moved = PublishedPort(protocol, "", reserved.host_port, "127.0.0.63", "", number, "b")
+        await world.holder.aim(reserved, moved)
+
+        def talk() -> None:
+            with socket.socket(socket.AF_INET, kind) as client:
+                client.connect((LOCAL, reserved.host_port))
+                client.send(b"x")
+                with accept(after) if protocol == "tcp" else after as server:
+                    assert server.recv(1) == b"x"
+
+        await in_thread(talk)
+
+
 async def test_open_connections_survive_the_release(world: World, container: socket.socket) -> None:
     reserved = await world.publish(container.getsockname()[1])
     client = await asyncio.to_thread(connect, reserved.host_port)
