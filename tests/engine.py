@@ -16,6 +16,9 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from minid.network import bridge
+from minid.network.firewall import Firewall
+
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -174,6 +177,15 @@ class Minid(Engine):
             *self.network_flags(),
             *self.extra,
         ]
+
+    def destroy(self) -> None:
+        """A daemon that was killed had no chance to take its default bridge and firewall table away."""
+        super().destroy()
+        device = self.root.name[:15]
+        bridge.remove(device)
+        firewall = Firewall(f"minid-{device}")
+        firewall.remove()
+        firewall.close()
 
 
 class Dockerd(Engine):
