@@ -244,6 +244,8 @@ def check_extra_host(entry: str) -> None:
 
 
 def _is_address(text: str) -> bool:
+    if not text.isprintable() or " " in text:
+        return False  # ipaddress takes anything behind the "%" of a scope
     try:
         ipaddress.ip_address(text)
     except ValueError:
