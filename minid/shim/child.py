@@ -267,7 +267,7 @@ def _find_program(name: str, path: str) -> str:
 def _check_executable(path: str) -> None:
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)  # as runc says it
     if not os.access(path, os.X_OK, effective_ids=True):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
