@@ -19,7 +19,7 @@ class Upstream:
     def __init__(self, ip: str = "127.0.0.1", port: int = 0, address: str = "192.0.2.1") -> None:
         self.seen: list[str] = []
         self.address = address
-        self.silent = False
+        self.ignoring = 0  # so many queries are not answered
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._tcp = socket.socket()
         self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,7 +56,8 @@ class Upstream:
         name = str(query.q.qname).rstrip(".")
         self.seen.append(f"{how} {name}")
         kind = name.split(".")[0]
-        if kind == SILENT or self.silent:
+        if kind == SILENT or self.ignoring > 0:
+            self.ignoring -= 1
             return []
         reply = query.reply()
         if kind == FAILING:
