@@ -76,7 +76,8 @@ class Daemon:
         self.jobs = Jobs(PRELOAD)
         self.database = Database(layout.database)
         self.events = EventBus()
-        tree = Tree.open(config.cgroup_parent or None)
+        tree = Tree.open(config.cgroup_parent or None, resident=self.forkserver.pid)
+        self.forkserver.on_restart = tree.adopt
         facts = host.gather(tree)
         self.snapshots = Snapshots(layout, config.storage_driver or None, self.jobs)
         self.images = Images(
@@ -84,6 +85,7 @@ class Daemon:
             layout,
             self.snapshots,
             self.events,
+            self.jobs,
             insecure_registries=config.insecure_registries,
             downloads_max=config.max_concurrent_downloads,
             uploads_max=config.max_concurrent_uploads,

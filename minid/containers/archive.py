@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from minid.containers.model import MountPoint
 from minid.errors import Failed, InvalidParameter, MinidError, NotFound
+from minid.images.feeding import feed
 from minid.images.rootfs import Rootfs
 from minid.kernel.files import grow_pipe
 from minid.shim.client import JobError
@@ -112,7 +113,7 @@ async def put(
     try:
         await asyncio.sleep(0)  # the request takes its own copies of the descriptors when it is sent
         try:
-            await _feed(writing, stream, job)
+            await feed(writing, stream, job)
         finally:
             os.close(writing)
         await job
@@ -121,31 +122,6 @@ async def put(
     finally:
         os.close(reading)
         _abandon(job)
-
-
-async def _feed(writing: int, stream: AsyncIterator[bytes], job: "asyncio.Future[dict[str, Any]]") -> None:
-    """Write the stream into the pipe until it ends, or the job does (it says why)."""
-    os.set_blocking(writing, False)
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    job.add_done_callback(lambda _: ready.set())
-    async for chunk in stream:
-        data = memoryview(chunk)
-        while data:
-            if job.done():
-                return
-            try:
-                data = data[os.write(writing, data) :]
-            except BlockingIOError:
-                ready.clear()
-                loop.add_writer(writing, ready.set)
-                try:
-                    if not job.done():
-                        await ready.wait()
-                finally:
-                    loop.remove_writer(writing)
-            except BrokenPipeError:
-                return
 
 
 class TarStream:

@@ -93,6 +93,15 @@ class ContentStore:
             raise
         return actual
 
+    @property
+    def asides(self) -> Path:
+        """Where a job may write files named ``….aside``, for ``adopt``; a crash leaves them to ``clean``."""
+        return self._partial
+
+    def adopt(self, aside: Path, digest: str) -> None:
+        """Make a file of ``asides``, which the caller has verified, the blob ``digest``."""
+        self._rename(aside, digest)
+
     def partial(self, digest: str, size_bytes: int) -> "Partial":
         """Open (or begin) the unfinished blob; one user at a time. Blocks only for ``open(2)``."""
         return Partial(self, self._partial / parse_digest(digest)[1], digest, size_bytes)

@@ -1,11 +1,11 @@
 """Images: the way in. Pull, push, look up, list, tag and delete; everything else in this package is behind it."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from minid.errors import InvalidParameter, MinidError, NotFound
+from minid.errors import InvalidParameter, MinidError, NotFound, Unsupported
 from minid.events import EventBus
 from minid.images import filters as image_filters
 from minid.images import model
@@ -15,6 +15,7 @@ from minid.images.deletion import Deletion
 from minid.images.digest import is_digest
 from minid.images.durability import Durability
 from minid.images.layerstore import LayerStore
+from minid.images.load import Loader
 from minid.images.model import Deleted, HistoryEntry, Image, Progress
 from minid.images.platform import Platform, host_platform, parse_platform
 from minid.images.pull import Puller
@@ -29,6 +30,8 @@ from minid.images.registry.probe import Probe
 from minid.images.registry.transport import Transport
 from minid.images.registry.uploads import Destination
 from minid.images.retention import Retention
+from minid.images.save import Saver
+from minid.images.snapshots.driver import Jobs
 from minid.images.sources import ImageSources
 from minid.images.threads import BlockingPool
 from minid.images.transfer import BLOB_RETRY_DELAYS_S, Transfers
@@ -62,6 +65,7 @@ class Images:
         layout: Layout,
         snapshots: LayerStore,
         events: EventBus,
+        jobs: Jobs | None = None,
         *,
         insecure_registries: Iterable[str] = (),
         certs_directories: Sequence[Path] = CERTS_DIRECTORIES,
@@ -70,7 +74,10 @@ class Images:
         host: Platform | None = None,
         retry_delays_s: tuple[float, ...] | None = None,
     ) -> None:
-        """``InvalidParameter`` for a malformed insecure registry. ``retry_delays_s`` is for tests."""
+        """``InvalidParameter`` for a malformed insecure registry. ``retry_delays_s`` is for tests.
+
+        Without ``jobs`` nothing can be loaded or imported.
+        """
         self._events = events
         self._host = host or host_platform()
         self._content = ContentStore(layout.blobs)
@@ -111,6 +118,20 @@ class Images:
             limit=uploads_max,
             retry_delays_s=retry_delays_s or BLOB_RETRY_DELAYS_S,
         )
+        self._saver = Saver(self._content, self._catalog, self._retention, self._pool)
+        self._loader: Loader | None = None
+        if jobs is not None:
+            self._loader = Loader(
+                self._content,
+                self._catalog,
+                self._retention,
+                snapshots,
+                self._pool,
+                self._durability,
+                events,
+                jobs,
+                self._host,
+            )
         self._deletion = Deletion(self._catalog, self._retention, self._durability, events)
         self._recovery = Recovery(self._content, self._catalog, self._retention, snapshots, self._durability)
 
@@ -285,6 +306,16 @@ class Images:
             reference = reference.trimmed().with_tag(tag)
         await self._pusher.push(reference, Destination(self._transport, reference, auth), progress)
         self._events.publish("image", "push", reference.familiar, {"name": reference.familiar_name})
+
+    def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """An archive of these images, piece by piece; see ``Saver.save``."""
+        return self._saver.save(names)
+
+    async def load(self, stream: AsyncIterator[bytes], progress: Callable[[Progress], None]) -> Sequence[str]:
+        """Take in the images of an archive; their ids. See ``Loader.load``."""
+        if self._loader is None:
+            raise Unsupported("loading images is not possible here")
+        return await self._loader.load(stream, progress)
 
     async def log_in(self, auth: Auth) -> str:
         """Check ``auth`` with the registry that it names; returns an identity token, "" if there is none.

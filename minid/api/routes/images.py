@@ -8,6 +8,7 @@ from minid.api.answers import empty_response, json_response
 from minid.api.call import Call
 from minid.api.progress import stream_progress
 from minid.api.registry_auth import decode_registry_auth, read_auth
+from minid.api.routes.archive import send_tar
 from minid.api.routing import Routes
 from minid.api.schema import image as schema
 from minid.errors import InvalidParameter, Unsupported
@@ -54,14 +55,26 @@ async def image_search(call: Call) -> web.StreamResponse:
     raise not_yet("searching a registry")
 
 
-@routes.get("/images/get")
+@routes.get("/images/get", stoppable=True)
 async def image_get_all(call: Call) -> web.StreamResponse:
-    raise not_yet("saving images")
+    """Save. Names are repeated, or with commas in between."""
+    names = [name for given in call.request.query.getall("names", []) for name in given.split(",") if name]
+    return await send_tar(call, call.services.images.save(names), {})
 
 
-@routes.post("/images/load")
+@routes.post("/images/load", stoppable=True)
 async def image_load(call: Call) -> web.StreamResponse:
-    raise not_yet("loading images")
+    """Load. Nothing is left of it when the client goes away before the end."""
+    quiet = call.flag("quiet")
+
+    async def work(report: Callable[[Progress], None]) -> None:
+        def tell(progress: Progress) -> None:
+            if not (quiet and progress.id):
+                report(progress)
+
+        await call.services.images.load(call.stream(), tell)
+
+    return await stream_progress(call, work, schema.load_progress)
 
 
 @routes.post("/images/prune")
@@ -69,9 +82,9 @@ async def image_prune(call: Call) -> web.StreamResponse:
     raise not_yet("pruning images")
 
 
-@routes.get("/images/{name:.*}/get")
+@routes.get("/images/{name:.*}/get", stoppable=True)
 async def image_get(call: Call) -> web.StreamResponse:
-    raise not_yet("saving images")
+    return await send_tar(call, call.services.images.save([call.parameters["name"]]), {})
 
 
 @routes.get("/images/{name:.*}/json")

@@ -141,6 +141,11 @@ def progress(report: Progress) -> dict[str, Any]:
     return data
 
 
+def load_progress(report: Progress) -> dict[str, Any]:
+    """One line of a load: of a layer, or a message."""
+    return progress(report) if report.id else {"stream": report.status + "\n"}
+
+
 def bar(current_bytes: int, total_bytes: int) -> str:
     """``[=====>     ]  1.2MB/3.4MB``: fifty characters between the brackets."""
     if not total_bytes:

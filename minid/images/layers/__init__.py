@@ -3,7 +3,8 @@ code.
 
     tar      blocks to entries, pure             stream   pipe → inflate, hash → blocks, in a thread
     unpack   entries to files below the root     merge    several unpacked layers to one tree
-    changes  what a container has changed
+    changes  what a container has changed     difference   the same as a layer's tar
+    members  an archive of images taken apart pack         a tar stream made into a layer's blob
     probe    what the kernel and the file system can do
 
 The functions named ``…_job`` run in processes of their own, which the forkserver forks; this package is
@@ -15,14 +16,27 @@ import os
 from typing import Any
 
 from minid.images.layers.changes import changes_job
+from minid.images.layers.difference import difference_job
+from minid.images.layers.members import receive_job
 from minid.images.layers.merge import merge_job
+from minid.images.layers.pack import pack_job
 from minid.images.layers.probe import probe_job
 from minid.images.layers.stream import Stream, check_media_type
 from minid.images.layers.tar import TarError
 from minid.images.layers.unpack import Unpacker
 from minid.kernel.files import grow_pipe, remove_tree, syncfs
 
-__all__ = ["TarError", "changes_job", "merge_job", "probe_job", "remove_job", "unpack_job"]
+__all__ = [
+    "TarError",
+    "changes_job",
+    "difference_job",
+    "merge_job",
+    "pack_job",
+    "probe_job",
+    "receive_job",
+    "remove_job",
+    "unpack_job",
+]
 
 
 def unpack_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:

@@ -8,6 +8,7 @@
 import json
 import os
 import stat
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minid.kernel.trees import OPEN_DIR, tree_size
@@ -29,26 +30,31 @@ def changes_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
 
     With ``paths`` true, the changes are written to ``fds[0]`` as JSON: sorted ``[[path, kind], …]``.
     """
-    rootfs = request["rootfs"]
-    found: list[tuple[str, int]] = []
-    if rootfs["kind"] == "overlay":
-        upper = os.open(rootfs["upper"], OPEN_DIR)
-        size_bytes = tree_size(upper)
-        if request["paths"]:
-            _Overlay(found).compare(
-                upper, [os.open(path, OPEN_DIR & ~os.O_NOFOLLOW) for path in rootfs["lower"]], ""
-            )
-    else:
-        expected = _Node(None)
-        for directory in request["layers"]:
-            _add_layer(expected, directory)
-        tree = os.open(rootfs["source"], OPEN_DIR)
-        size_bytes = _Copy(found).compare(tree, expected, "")
+    found, size_bytes = find_changes(request["rootfs"], request["layers"], paths=request["paths"])
     if request["paths"]:
         text = json.dumps([(_shown(path), kind) for path, kind in sorted(found)])
         with open(fds[0], "w", closefd=False) as file:
             file.write(text)
     return {"size_bytes": size_bytes}
+
+
+def find_changes(
+    rootfs: Mapping[str, Any], layers: Sequence[str], *, paths: bool = True
+) -> tuple[list[tuple[str, int]], int]:
+    """The changes, in no order, as paths relative to the root (none without ``paths``), and the bytes of own files."""
+    found: list[tuple[str, int]] = []
+    if rootfs["kind"] == "overlay":
+        upper = os.open(rootfs["upper"], OPEN_DIR)
+        size_bytes = tree_size(upper)
+        if paths:
+            lower = [os.open(path, OPEN_DIR & ~os.O_NOFOLLOW) for path in rootfs["lower"]]
+            _Overlay(found).compare(upper, lower, "")
+        return found, size_bytes
+    expected = _Node(None)
+    for directory in layers:
+        _add_layer(expected, directory)
+    tree = os.open(rootfs["source"], OPEN_DIR)
+    return found, _Copy(found).compare(tree, expected, "")
 
 
 def _shown(path: str) -> str:

@@ -175,6 +175,10 @@ class TreeWriter:
             )
         )
 
+    def write(self, data: bytes) -> None:
+        """Whole blocks that the caller has made (``header``)."""
+        self._write(data)
+
     def _write(self, data: bytes) -> None:
         if data:
             self._waiting.append(data)

@@ -100,10 +100,8 @@ async def test_no_swarm(daemon: Daemon, path: str) -> None:
     ("method", "path"),
     [
         ("POST", "/build"),
-        ("POST", "/images/load"),
-        ("GET", "/images/a/b:c/get"),
         ("GET", "/images/search"),
-        ("POST", "/images/create?fromSrc=-"),
+        ("POST", "/images/create?fromSrc=http://localhost/root.tar"),
         ("POST", "/images/a/push"),
         ("GET", "/distribution/a/json"),
         ("GET", "/containers/c1/attach/ws"),
