@@ -109,6 +109,7 @@ class World:
             reserved = self.ports.reserve([PortSpec(protocol, 80, host_ip, (host_port, host_port))])
             self.firewall.publish(port)
             await self.holder.hold(reserved[0], port, {})
+            self.firewall.settle()
 
         self.inside(publish())
         return port
@@ -119,6 +120,7 @@ class World:
             for reservation in tuple(self.ports):
                 await self.holder.release(reservation)
                 self.ports.release([reservation])
+            self.firewall.settle()
 
         self.inside(unpublish())
 

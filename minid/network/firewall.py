@@ -10,7 +10,9 @@ thread at a time; the network namespace is that of the thread that makes the fir
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from minid.errors import Conflict, Failed, Unsupported
 from minid.kernel import conntrack, sysctls
@@ -45,6 +47,10 @@ class Firewall:
         self._ports: dict[PublishedPort, ruleset.Elements] = {}
         self._connection: Connection | None = None
         self._generation: int | None = None  # of the ruleset when our table was last seen to be whole
+        self._hairpins: Counter[bytes] = Counter()  # how many ports have an element of that set
+        self._lock = threading.Lock()  # of the next two
+        self._stale: set[conntrack.Stale] = set()
+        self._forgetting: threading.Thread | None = None
         self._applied: set[Key] = set()  # what is in the sets then
         self._handles: list[int] = []  # of the rules then
 
@@ -103,15 +109,15 @@ class Firewall:
                     )
                 keys.add(key)
         self._ports |= elements
+        added = [one for some in elements.values() for one in some]
         try:
-            self._change([], [one for some in elements.values() for one in some] + self._neighbours(elements))
+            self._change([], added + self._neighbours(elements))
         except Failed:
             for port in elements:
                 del self._ports[port]
+            self._neighbours(elements, leaving=True)
             raise
-        for port in elements:
-            if port.protocol == "udp":
-                _forget(port.host_port, conntrack.unanswered)
+        self._forget({(port.host_port, "") for port in elements if port.protocol == "udp"})
 
     def unpublish(self, *ports: PublishedPort) -> None:
         """Idempotent."""
@@ -119,22 +125,55 @@ class Firewall:
         if gone:
             elements = [one for some in gone.values() for one in some]
             self._change(elements + self._neighbours(gone, leaving=True), [])
-        for port in gone:
-            if port.protocol == "udp":
-                for address in filter(None, (port.container_ip4, port.container_ip6)):
-                    _forget(port.host_port, conntrack.led_to(address))
+        self._forget(
+            {
+                (port.host_port, address)
+                for port in gone
+                if port.protocol == "udp"
+                for address in (port.container_ip4, port.container_ip6)
+                if address
+            }
+        )
+
+    def _forget(self, flows: set[conntrack.Stale]) -> None:
+        """UDP clients that go on sending shall reach whoever has the port now.
+
+        In a thread, because the kernel looks through its whole table of flows, which takes 20 ms.
+        """
+        with self._lock:
+            self._stale |= flows
+            if self._stale and self._forgetting is None:
+                self._forgetting = threading.Thread(target=self._forget_all, name="conntrack")
+                self._forgetting.start()
+
+    def _forget_all(self) -> None:
+        while True:
+            with self._lock:
+                flows, self._stale = self._stale, set()
+                if not flows:
+                    self._forgetting = None
+                    return
+            try:
+                conntrack.forget_udp(flows)
+            except OSError as error:  # not worth failing for
+                log.warning("known UDP flows could not be forgotten", extra={"error": error})
+
+    def settle(self) -> None:
+        """Wait until what was published and unpublished holds for UDP clients too that were there before."""
+        thread = self._forgetting
+        if thread is not None:
+            thread.join()
 
     def _neighbours(self, ports: Iterable[PublishedPort], *, leaving: bool = False) -> ruleset.Elements:
         """What the set ``hairpin`` must get or lose with ``ports``; several ports may share an element."""
-        found: dict[Key, tuple[str, objects.Element]] = {}
-        if self._bridged:
-            for port in ports:
-                for name, element in ruleset.hairpin_elements(port):
-                    found[name, element.key, False] = (name, element)
-        if leaving:
-            shared = {key for port in self._ports for key in _keys(ruleset.hairpin_elements(port))}
-            return [found[key] for key in found if key not in shared]
-        return [found[key] for key in found if key not in self._applied]
+        changed: ruleset.Elements = []
+        for port in ports:
+            for name, element in ruleset.hairpin_elements(port):
+                before = self._hairpins[element.key]
+                self._hairpins[element.key] += -1 if leaving else 1
+                if (before == 1) if leaving else (before == 0):
+                    changed.append((name, element))
+        return changed if self._bridged else []
 
     def present(self) -> bool:
         """Whether our table is in the kernel as we made it; False when somebody flushed or changed it.
@@ -201,6 +240,7 @@ class Firewall:
 
     def close(self) -> None:
         """Close the netlink socket; the table stays."""
+        self.settle()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -232,7 +272,8 @@ class Firewall:
                 break
             else:
                 self._generation = _next(self._generation)
-                self._applied = (self._applied - _keys(deleted)) | _keys(added)
+                self._applied -= _keys(deleted)
+                self._applied |= _keys(added)
                 return
         self._rebuild()
 
@@ -247,7 +288,7 @@ class Firewall:
         elements = [one for rules in self._networks.values() for one in ruleset.network_elements(rules)]
         elements += [one for some in self._ports.values() for one in some]
         self._bridged = self._bridged_now()
-        self._applied = set()
+        self._hairpins.clear()
         elements += self._neighbours(self._ports)
         requests = ruleset.base(self.table, host_policy=self._host_policy)
         requests += ruleset.add(self.table, elements)
@@ -286,14 +327,6 @@ class Firewall:
         except FileNotFoundError:
             return False
         return found == self._applied
-
-
-def _forget(host_port: int, matches: Callable[[conntrack.Flow], bool]) -> None:
-    """Clients that go on sending shall reach whoever has the port now. Not worth failing for."""
-    try:
-        conntrack.forget_udp(host_port, matches)
-    except OSError as error:
-        log.warning("known UDP flows could not be forgotten", extra={"port": host_port, "error": error})
 
 
 def _keys(elements: ruleset.Elements) -> set[Key]:
