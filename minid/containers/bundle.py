@@ -2,6 +2,7 @@
 filter.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -51,23 +52,47 @@ class Bundles:
 
     def spec(self, container: Container) -> dict[str, Any]:
         """The OCI runtime spec; writes the files under /etc that it binds."""
-        directory = self._layout.container(container.id)
         return spec.build(
-            container,
+            self._with_hostname(container),
             host=self._host,
             rootfs_path="rootfs",
-            etc_files=etcfiles.write(
-                container,
-                directory,
-                self._networking.hosts_lines(container),
-                self._networking.host_gateways,
-                nameserver=self._networking.has_nameserver(container),
-            ),
+            etc_files=self._etc_files(container),
             cgroup_path=f"/{container.id}",
             nodes=devices.gather(container.host_config),
             join=self._join(container),
             shm_source=self._shm_source(container),
         )
+
+    def _etc_files(self, container: Container) -> Mapping[str, str]:
+        mode = container.host_config.network_mode
+        if mode.startswith("container:"):
+            return etcfiles.paths(self._layout.container(self._network_owner(container).id))
+        return etcfiles.write(
+            container,
+            self._layout.container(container.id),
+            self._networking.hosts_lines(container),
+            self._networking.host_gateways,
+            nameserver=self._networking.has_nameserver(container),
+        )
+
+    def _with_hostname(self, container: Container) -> Container:
+        """Who shares a network has its owner's hostname too."""
+        owner = self._network_owner(container)
+        if owner is container or container.config.hostname:
+            return container
+        config = dataclasses.replace(
+            container.config, hostname=owner.config.hostname, domainname=owner.config.domainname
+        )
+        return dataclasses.replace(container, config=config)
+
+    def _network_owner(self, container: Container) -> Container:
+        """Who the network belongs to: itself, or whom ``container:ID`` names in the end."""
+        owner = container
+        while owner.host_config.network_mode.startswith("container:"):
+            owner = self._other(owner.host_config.network_mode)
+            if owner.id == container.id:
+                raise Conflict(f"cannot join own network: {container.id}")
+        return owner
 
     def options(
         self, container: Container, spec: Mapping[str, Any], rootfs: Rootfs, cgroup: Cgroup

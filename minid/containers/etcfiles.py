@@ -171,20 +171,24 @@ def write(
     *,
     nameserver: bool = False,
 ) -> dict[str, str]:
-    """Write the files into ``directory``; destination in the container → source. Nothing for
-    ``container:ID`` networks.
+    """Write the files into ``directory``; destination in the container → source. ``nameserver``: see
+    ``resolv_conf``.
     """
-    sources = {}
     contents = {
         "hosts": hosts(container, _read("/etc/hosts"), own_lines, host_gateways),
         "hostname": container.config.hostname + "\n",
         "resolv.conf": resolv_conf(container, _host_resolv_conf(container), nameserver=nameserver),
     }
     for name, content in contents.items():
-        path = directory / name
-        path.write_text(content)
-        sources[f"/etc/{name}"] = str(path)
-    return sources
+        (directory / name).write_text(content)
+    return paths(directory)
+
+
+def paths(directory: Path) -> dict[str, str]:
+    """Destination → source of the files that are there. A container that shares another one's network has
+    that one's files, so that both see the same names.
+    """
+    return {f"/etc/{name}": str(directory / name) for name in ("hosts", "hostname", "resolv.conf")}
 
 
 def _read(path: str) -> str:
