@@ -119,3 +119,32 @@ def test_forwarding_works_as_soon_as_it_is_allowed(dropping: World) -> None:
         assert not dropping.b1.reaches("172.30.0.2", 80), "our own isolation holds"
     finally:
         dropping.host.sh(*(f"iptables -D {rule}" for rule in rules))
+
+
+FIREWALLD = """
+table inet firewalld {
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state established,related accept
+        ct status dnat accept
+        iifname lo accept
+        reject with icmpx type admin-prohibited
+    }
+}
+"""
+
+
+def test_firewalld_accepts_what_is_led_and_rejects_the_rest() -> None:
+    world = World()
+    try:
+        world.host.nft(FIREWALLD)
+        web = world.a1.listen("::", 80)
+        world.outside.listen("0.0.0.0", 80)
+        world.publish()
+        assert peer_of(web, world.outside.connect(HOST4, 5000)) == f"::ffff:{OUTSIDE4}"
+        peer_of(web, world.a2.connect(HOST4, 5000))
+        peer_of(web, world.a2.connect("172.30.0.2", 80))
+        assert not world.a1.reaches(OUTSIDE4, 80)
+        assert ["firewall-cmd" in text for text in world.firewall.obstacles()] == [True]
+    finally:
+        world.close()
