@@ -146,6 +146,10 @@ class Creation:
         config, host_config = merge.with_defaults(
             config, host_config, container_id=container_id, host=self._host
         )
+        kind, _, other = host_config.network_mode.partition(":")
+        if kind == "container":  # its name may change, its id does not
+            found = self._store.get(other)
+            host_config = dataclasses.replace(host_config, network_mode=f"container:{found.id}")
         for extra in host_config.extra_hosts or ():
             etcfiles.parse_extra_host(extra)
         options = security.parse(host_config)

@@ -118,10 +118,11 @@ def _matches(container: Container, query: _Query) -> bool:
 
 def _matches_key(container: Container, key: str, values: Sequence[str], query: _Query) -> bool:
     if key == "id":
-        return any(_pattern(value, container.id) for value in values)
+        return any(matches_pattern(value, container.id) for value in values)
     if key == "name":
         return any(
-            _pattern(value, container.name) or _pattern(value, f"/{container.name}") for value in values
+            matches_pattern(value, container.name) or matches_pattern(value, f"/{container.name}")
+            for value in values
         )
     if key == "label":
         return match_labels(container.config.labels, values)
@@ -148,7 +149,7 @@ def _matches_key(container: Container, key: str, values: Sequence[str], query: _
     return any(_port_matches(value, port) for value in values for port in ports)
 
 
-def _pattern(pattern: str, text: str) -> bool:
+def matches_pattern(pattern: str, text: str) -> bool:
     """Docker's filters are regular expressions that match anywhere; a broken one is plain text.
 
     So is one that could take exponential time here, where the engine backtracks (Docker's does not).

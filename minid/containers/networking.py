@@ -191,6 +191,7 @@ class Networking:
             aliases=tuple(settings.get("Aliases") or ()),
             names=() if network.builtin else dns_names(container, settings.get("Aliases") or ()),
             driver_opts=settings.get("DriverOpts") or {},
+            gateway_priority=settings.get("GwPriority") or 0,
         )
 
     # -- while it lives
@@ -200,15 +201,17 @@ class Networking:
         network = self._networks.get(ref)
         settings = _endpoint_settings(network.name, raw)
         mode = container.host_config.network_mode
-        if mode == "host" or network.driver == "host":
-            raise Forbidden("container cannot be disconnected from host network or connected to host network")
-        if mode.startswith("container:"):
-            raise Forbidden(
+        if mode == "host" or mode.startswith("container:"):
+            raise InvalidParameter(
                 "container sharing network namespace with another container or host cannot be connected to "
                 "any other network"
             )
+        if network.driver == "host":
+            raise InvalidParameter(
+                "container cannot be disconnected from host network or connected to host network"
+            )
         if mode == "none" or network.driver == "null":
-            raise Forbidden(
+            raise InvalidParameter(
                 "container cannot be connected to multiple networks with one of the networks in private (none) mode"
             )
         self._check(network, settings)
@@ -231,7 +234,9 @@ class Networking:
         """``network disconnect``; see ``connect``."""
         network = self._networks.get(ref)
         if container.host_config.network_mode == "host" or network.driver == "host":
-            raise Forbidden("container cannot be disconnected from host network or connected to host network")
+            raise InvalidParameter(
+                "container cannot be disconnected from host network or connected to host network"
+            )
         wanted = dict(container.networking.endpoints_config)
         sandbox = self._networks.sandbox(container.id)
         connected = sandbox is not None and sandbox.endpoint(network.id) is not None
@@ -465,6 +470,11 @@ def _endpoint_settings(name: str, raw: Any) -> Settings:
         if not isinstance(options, Mapping):
             raise InvalidParameter(f"EndpointsConfig.{name}.DriverOpts: expected an object")
         result["DriverOpts"] = {str(key): str(value) for key, value in options.items()}
+    priority = folded.get("gwpriority")
+    if priority:
+        if not isinstance(priority, int):
+            raise InvalidParameter(f"EndpointsConfig.{name}.GwPriority: expected an integer")
+        result["GwPriority"] = priority
     mac = folded.get("macaddress")
     if mac:
         if not isinstance(mac, str):

@@ -8,7 +8,7 @@ from minid.errors import Failed, MinidError
 from minid.kernel import links, netlink, sysctls
 from minid.network.model import Network
 
-NAME_BYTES_MAX = 15  # IFNAMSIZ without its NUL
+ENODEV = 19
 
 
 def device_name(network_id: str) -> str:
@@ -75,6 +75,18 @@ def remove(device: str) -> None:
         link = links.find_link(sock, device)
         if link is not None and link.kind == "bridge":
             sock.send([links.delete(link.index)])
+
+
+def remove_strangers(bridges: frozenset[int], known: frozenset[str]) -> None:
+    """Delete the veth ports of these bridges that are not ``known``."""
+    with netlink.Socket() as sock:
+        for link in links.links(sock):
+            if link.master in bridges and link.kind == "veth" and link.name not in known:
+                try:
+                    sock.send([links.delete(link.index)])
+                except OSError as error:
+                    if error.errno != ENODEV:  # the kernel was quicker
+                        raise
 
 
 def find_addresses(device: str) -> list[links.Interface]:

@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from minid.errors import Conflict, Failed, InvalidParameter
+from minid.errors import Failed, Forbidden, InvalidParameter
 from minid.network.model import Subnet
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -119,7 +119,7 @@ class Range:
         )
 
     def check(self, text: str, taken: Collection[int]) -> int:
-        """An address that was asked for. Raises InvalidParameter (no such address here), Conflict (taken)."""
+        """An address that was asked for. Raises InvalidParameter (no such address here), Forbidden (taken)."""
         try:
             address = ipaddress.ip_address(text)
         except ValueError:
@@ -130,7 +130,7 @@ class Range:
             )
         number = int(address)
         if number in self.reserved or number in taken:
-            raise Conflict("Address already in use")
+            raise Forbidden("Address already in use")
         return number
 
     def text(self, number: int) -> str:

@@ -83,6 +83,7 @@ class EndpointRequest:
     aliases: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     driver_opts: Mapping[str, str] = field(default_factory=dict)
+    gateway_priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Endpoint:
     aliases: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     driver_opts: Mapping[str, str] = field(default_factory=dict)
+    gateway_priority: int = 0  # the highest one's network leads out
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from minid.config import Config
-from minid.errors import Conflict, Failed, Forbidden, InvalidParameter, MinidError, NotFound
+from minid.errors import Failed, Forbidden, InvalidParameter, MinidError, NotFound
 from minid.events import EventBus
 from minid.kernel import sysctls
 from minid.network import bridge, creation, fixed, ipam, options, plumbing, vlan
@@ -37,7 +37,7 @@ from minid.network.store import Store
 from minid.state import Database
 
 DEFAULT_DEVICE = "minid0"
-ID_DIGITS = 64
+SWEEP_AFTER_S = 2.0  # the kernel takes interfaces away within milliseconds, where nobody holds them
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Networks:
         self._holds: dict[str, bridge.Hold] = {}
         self._indexes: dict[str, int] = {}  # of bridges that stand, by network
         self._broken: dict[str, MinidError] = {}  # networks whose device could not be made, and why
+        self._sweeping: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()  # of creating and removing networks
         self._builtin = fixed.networks(engine_id)
         self._pools = tuple((pool.base, pool.size) for pool in config.default_address_pools)
@@ -134,6 +135,8 @@ class Networks:
 
     async def close(self) -> None:
         """Bridges that nobody is in go away; the others wait for the next daemon with their containers."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         await self._publishing.close(remove=not any(one.endpoints for one in self._store.sandboxes.values()))
         used = {
             endpoint.network_id
@@ -157,6 +160,27 @@ class Networks:
         for container_id in tuple(self._store.sandboxes):
             if container_id not in container_ids:
                 await self.release(container_id)
+        await self.sweep()
+
+    async def sweep(self) -> None:
+        """Take away interfaces of ours that belong to nobody any more: the kernel does that by itself when
+        a network namespace ends, but somebody may hold it (a container that shared it, nsenter).
+        """
+        known = frozenset(
+            endpoint.device for sandbox in self._store.sandboxes.values() for endpoint in sandbox.endpoints
+        )
+        try:
+            await self._in_thread(bridge.remove_strangers, frozenset(self._indexes.values()), known)
+        except OSError as error:
+            log.warning("unused interfaces could not be removed", extra={"error": error})
+
+    def _sweep_soon(self) -> None:
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.get_running_loop().create_task(self._sweep_later())
+
+    async def _sweep_later(self) -> None:
+        await asyncio.sleep(SWEEP_AFTER_S)
+        await self.sweep()
 
     async def repair(self) -> None:
         """Put back what somebody has taken away: bridges, the firewall's table."""
@@ -347,7 +371,7 @@ class Networks:
         ports: Sequence[PortSpec] = (),
     ) -> Sandbox:
         """Addresses and host ports for a container that is about to start, in the database when this
-        returns. Raises NotFound (network), InvalidParameter, Conflict (address), Failed (no address left,
+        returns. Raises NotFound (network), InvalidParameter, Forbidden (address), Failed (no address left,
         port taken), with nothing kept.
         """
         await self.release(container_id)
@@ -394,6 +418,8 @@ class Networks:
         self._store.remove_sandbox(container_id)
         for endpoint in sandbox.endpoints:
             self._disconnected(endpoint)
+        if any(endpoint.device for endpoint in sandbox.endpoints):
+            self._sweep_soon()
 
     async def connect(
         self, container_id: str, request: EndpointRequest, pid: int, start_ticks: int
@@ -449,12 +475,12 @@ class Networks:
             self.on_change(endpoint.network_id)
 
     def gateways(self, sandbox: Sandbox) -> tuple[Endpoint | None, Endpoint | None]:
-        """Through which endpoint the default routes go (IPv4, IPv6): as with Docker the first by name of
-        the networks that lead out.
+        """Through which endpoint the default routes go (IPv4, IPv6): as with Docker, of the networks that
+        lead out the one with the highest priority, then the first by name.
         """
         named = sorted(
             (one for one in sandbox.endpoints if not self._network(one).internal),
-            key=lambda one: self._network(one).name,
+            key=lambda one: (-one.gateway_priority, self._network(one).name),
         )
         on_link = self._on_link(sandbox)
         return (
@@ -530,6 +556,7 @@ class Networks:
             aliases=request.aliases,
             names=request.names,
             driver_opts=request.driver_opts,
+            gateway_priority=request.gateway_priority,
         )
 
     def _address(self, network: Network, version: int, wanted: str) -> tuple[str, int, str]:
@@ -557,7 +584,7 @@ class Networks:
                 continue
             gateway = subnet.aux_addresses.get(f"DefaultGatewayIPv{version}") or subnet.gateway
             return addresses.text(number), addresses.whole.prefixlen, gateway
-        raise failure or Conflict("Address already in use")
+        raise failure or Forbidden("Address already in use")
 
     # -- telling
 

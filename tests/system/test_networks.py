@@ -158,6 +158,18 @@ def test_killed_at_any_moment(running: Running) -> None:
     await_ports(running, 0)
 
 
+def test_a_guest_does_not_keep_its_host_s_interface(running: Running) -> None:
+    """Another container still holds the network namespace of one that has ended."""
+    running.docker.ok("run", "-d", "--name", "base", running.image, *SLEEP)
+    running.docker.ok("run", "-d", "--name", "guest", "--network", "container:base", running.image, *SLEEP)
+    assert len(ports_of(running)) == 1
+    running.docker.ok("stop", "-t", "0", "base")
+    await_ports(running, 0)
+    running.docker.ok("start", "base")
+    await_ports(running, 1)
+    running.docker.ok("rm", "-f", "base", "guest")
+
+
 def test_what_somebody_took_away_is_put_back(running: Running) -> None:
     """A reload repairs the bridge's address; the next daemon makes a bridge that is gone."""
     running.docker.ok("run", "-d", "--name", "box", running.image, *SLEEP)

@@ -9,7 +9,7 @@ from minid.api.answers import empty_response, json_response
 from minid.api.call import Call
 from minid.api.routing import Routes
 from minid.api.schema import network as schema
-from minid.containers.filters import match_labels
+from minid.containers.filters import match_labels, matches_pattern
 from minid.errors import Forbidden, InvalidParameter, NotFound
 from minid.images.timestamps import moment
 from minid.network.model import Network
@@ -47,7 +47,7 @@ def matcher(call: Call, filters: Mapping[str, Sequence[str]]) -> Callable[[Netwo
     checks: dict[str, Callable[[Network, str], bool]] = {
         "driver": lambda network, value: network.driver == value,
         "id": lambda network, value: network.id.startswith(value),
-        "name": lambda network, value: value in network.name,
+        "name": lambda network, value: matches_pattern(value, network.name),
         "scope": lambda network, value: value == "local",
         "type": lambda network, value: network.builtin == (value == "builtin"),
         "dangling": dangling,

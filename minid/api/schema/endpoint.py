@@ -73,7 +73,8 @@ def network_settings(
     container: Container, joined: Sequence[Joined], sandbox: Sandbox | None
 ) -> dict[str, Any]:
     """Those of the default network are repeated at the top, for old clients."""
-    running = container.state.running
+    shares = container.host_config.network_mode.startswith("container:")
+    running = container.state.running and not shares
     own = hashlib.sha256(f"sandbox {container.id}".encode()).hexdigest()
     default = next((one.endpoint for one in joined if one.name == "bridge" and one.endpoint), None)
     return {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minid.errors import Conflict, Failed, InvalidParameter
+from minid.errors import Failed, Forbidden, InvalidParameter
 from minid.network import ipam
 from minid.network.ipam import DEFAULT_POOLS, Range, choose_subnet, mac_of, overlaps
 from minid.network.model import Subnet
@@ -133,9 +133,9 @@ def test_auxiliary_addresses_are_left_out():
         ("10.2.0.5", InvalidParameter, "does not belong"),
         ("nonsense", InvalidParameter, "invalid IPv4"),
         ("fd00::1", InvalidParameter, "does not belong"),
-        ("10.1.0.1", Conflict, "Address already in use"),
-        ("10.1.0.9", Conflict, "Address already in use"),
-        ("10.1.0.255", Conflict, "already in use"),
+        ("10.1.0.1", Forbidden, "Address already in use"),
+        ("10.1.0.9", Forbidden, "Address already in use"),
+        ("10.1.0.255", Forbidden, "already in use"),
     ],
 )
 def test_addresses_that_cannot_be_had(text: str, kind: type[Exception], words: str):
