@@ -13,7 +13,7 @@ packets of ``shim.messages``; requests carry ``"n"``, which the answer repeats:
     {"op": "release", "id": …}
     {"op": "list", "after": …}      the answer has "ports", {id: record}, of the next ``PAGE`` after that id
 
-It ends when it holds nothing for ``IDLE_S``. Standard library only.
+It ends when it holds nothing for ``IDLE_S``, or when the daemon ends and it holds nothing. Standard library only.
 """
 
 import contextlib
@@ -116,6 +116,8 @@ class Holder:
             self._loop.forget(client.fileno())
             del self._clients[client.fileno()]
             client.close()
+            if not self._clients:
+                self._end_if_idle()  # the daemon has ended
             return
         answer: dict[str, Any] = {"n": message.get("n", 0)}
         try:
@@ -164,6 +166,8 @@ class Holder:
 
 
 def _targets(message: messages.Message) -> list[Target]:
+    if message.get("protocol") == "sctp":
+        return []  # only kept
     return [(ip, port) for ip, port in message["targets"]]
 
 

@@ -225,6 +225,17 @@ async def test_it_outlives_the_daemon_and_its_forkserver(world: World, container
     assert holders(world) == [pid]
 
 
+async def test_it_ends_with_the_daemon_when_it_holds_nothing(world: World) -> None:
+    await world.holder.release(await world.publish(80))
+    (pid,) = holders(world)
+    pidfd = os.pidfd_open(pid)
+    world.holder.close()
+    ready, _, _ = await asyncio.to_thread(select.select, [pidfd], [], [], TIMEOUT_S)
+    os.close(pidfd)
+    assert ready
+    assert not world.path.exists()
+
+
 async def test_a_released_port_is_free(world: World, container: socket.socket) -> None:
     reserved = await world.publish(container.getsockname()[1])
     other = await world.publish(container.getsockname()[1])
