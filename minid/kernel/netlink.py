@@ -2,7 +2,7 @@
 
 Small and blocking, for callers that know which messages they want: encoding takes microseconds, several
 messages go to the kernel in one ``sendmsg`` and are acknowledged one by one. (pyroute2 would do all this and
-more, for half a second of start-up and 10 MB in the daemon; see docs/decisions.)
+more, for half a second of start-up and 10 MB in the daemon; see docs/decisions/0016.)
 """
 
 import os
