@@ -222,7 +222,7 @@ def _watched(fd: int, layer: LoadedLayer, tell: Tell) -> Iterator[None]:
     task = asyncio.get_running_loop().create_task(watch())
     try:
         yield
-        report("Loading layer", size_bytes, size_bytes)
+        tell(Progress(short(layer.diff_id), "Loading layer", size_bytes, size_bytes))
     finally:
         task.cancel()
 

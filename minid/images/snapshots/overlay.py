@@ -44,7 +44,8 @@ class Overlay:
         path.mkdir(mode=0o755)
 
     def rootfs(self, directory: Path, layers: Sequence[Path]) -> Rootfs:
-        lower = [self._link(layer) for layer in reversed(layers)]
+        # overlayfs takes no directory twice; of a layer that is there twice, the upper one hides all of the lower
+        lower = list(dict.fromkeys(self._link(layer) for layer in reversed(layers)))
         repair = self._repairs.find(layers)
         if repair is not None:
             lower.insert(0, str(repair))

@@ -102,7 +102,6 @@ async def test_no_swarm(daemon: Daemon, path: str) -> None:
         ("POST", "/build"),
         ("GET", "/images/search"),
         ("POST", "/images/create?fromSrc=http://localhost/root.tar"),
-        ("POST", "/images/a/push"),
         ("GET", "/distribution/a/json"),
         ("GET", "/containers/c1/attach/ws"),
     ],
