@@ -4,7 +4,9 @@ A container can send what it wants, as fast as it wants: whatever one costs the 
 """
 
 import asyncio
+import errno
 import logging
+import os
 import socket
 import struct
 from collections.abc import Callable, Coroutine
@@ -18,9 +20,10 @@ from minid.network.zone import View
 
 QUERIES_A_TURN = 16
 REST_S = 0.002  # after so many
-FORWARDED_MAX = 128  # at a time, of one container
+FORWARDED_MAX = 64  # at a time, of one container
 CONNECTIONS_MAX = 32
 IDLE_S = 10.0
+DEAF_S = 0.5
 BACKLOG = 64
 
 log = logging.getLogger(__name__)
@@ -48,17 +51,20 @@ class Sockets:
     def _open(cls, namespace: int) -> "Sockets":
         with netns.inside(namespace):
             udp, tcp = _bound(0)
-            connection = Connection()
+            connection = _find_nftables()
         try:
+            if connection is None:
+                raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
             redirect.ensure(connection, udp.getsockname()[1], tcp.getsockname()[1])
         except OSError as error:
-            log.warning("no nftables in a container: its nameserver takes port 53", extra={"error": error})
+            log.warning("no nftables for a container: its nameserver takes port 53", extra={"error": error})
             udp.close()
             tcp.close()
             with netns.inside(namespace):
                 udp, tcp = _bound(redirect.PORT)
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
         return cls(namespace, udp, tcp)
 
     def make(self, family: int, kind: int) -> socket.socket:
@@ -72,6 +78,14 @@ class Sockets:
             self.tcp.close()
             netns.close(self.namespace)
             self.namespace = -1
+
+
+def _find_nftables() -> Connection | None:
+    """None if the kernel has none."""
+    try:
+        return Connection()
+    except OSError:
+        return None
 
 
 def _bound(port: int) -> tuple[socket.socket, socket.socket]:
@@ -109,7 +123,8 @@ class Nameserver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._forwarded = 0
         self._connections = 0
-        self._resting: asyncio.TimerHandle | None = None
+        self._resting: asyncio.TimerHandle | None = None  # UDP
+        self._deaf: asyncio.TimerHandle | None = None  # TCP
 
     def start(self) -> None:
         self._loop.add_reader(self._sockets.udp.fileno(), self._read)
@@ -119,8 +134,9 @@ class Nameserver:
         """At once; what is under way ends without an answer. Idempotent."""
         if self._sockets.namespace < 0:
             return
-        if self._resting is not None:
-            self._resting.cancel()
+        for timer in (self._resting, self._deaf):
+            if timer is not None:
+                timer.cancel()
         self._loop.remove_reader(self._sockets.udp.fileno())
         self._loop.remove_reader(self._sockets.tcp.fileno())
         for task in tuple(self._tasks):
@@ -182,7 +198,11 @@ class Nameserver:
     def _accept(self) -> None:
         try:
             connection, _ = self._sockets.tcp.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError:  # no descriptor left: it would be told again at once
+            self._loop.remove_reader(self._sockets.tcp.fileno())
+            self._deaf = self._loop.call_later(DEAF_S, self._hear)
             return
         if self._connections >= CONNECTIONS_MAX:
             connection.close()
@@ -190,6 +210,10 @@ class Nameserver:
         connection.setblocking(False)
         self._connections += 1
         self._spawn(self._converse(connection))
+
+    def _hear(self) -> None:
+        self._deaf = None
+        self._loop.add_reader(self._sockets.tcp.fileno(), self._accept)
 
     async def _converse(self, connection: socket.socket) -> None:
         """One query after the other until the client goes, or says nothing for ``IDLE_S``."""

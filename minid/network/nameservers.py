@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minid.network import zone
+from minid.network import redirect, zone
 from minid.network.forwarder import Server
 from minid.network.nameserver import Nameserver, Sockets
 from minid.network.resolvers import HostResolvers
@@ -45,7 +45,7 @@ class Nameservers:
             nameserver = Nameserver(
                 sockets,
                 lambda: self._view(container_id, links),
-                tuple(Server(address) for address in own_servers),
+                tuple(Server(address) for address in own_servers if address != redirect.ADDRESS),
                 self._host.servers,
             )
             nameserver.start()

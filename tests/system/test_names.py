@@ -339,11 +339,15 @@ def test_a_container_in_anothers_network_has_its_names(world: World) -> None:
     world.network("alpha")
     web = world.up("web", "--network", "alpha")
     world.up("first", "--network", "alpha", "--hostname", "thefirst")
-    world.docker.ok("run", "-d", "--name", "second", "--network", "container:first", world.image, "sleep", "600")
+    world.docker.ok(
+        "run", "-d", "--name", "second", "--network", "container:first", world.image, "sleep", "600"
+    )
     assert f"PING web ({web})" in world.sh("second", "ping -c 1 -W 2 web")
     for file in ("hosts", "hostname", "resolv.conf"):
         assert world.sh("second", f"cat /etc/{file}") == world.sh("first", f"cat /etc/{file}")
-    world.docker.ok("run", "-d", "--name", "third", "--network", "container:second", world.image, "sleep", "600")
+    world.docker.ok(
+        "run", "-d", "--name", "third", "--network", "container:second", world.image, "sleep", "600"
+    )
     assert world.sh("second", "hostname") == world.sh("third", "hostname") == "thefirst"
     assert f"PING web ({web})" in world.sh("third", "ping -c 1 -W 2 web")
 
