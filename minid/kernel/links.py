@@ -99,15 +99,14 @@ def veth(
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"veth {name}")
 
 
-def bridge(name: str, *, mtu: int, address: str) -> Request:
-    """A bridge with a fixed hardware address, so that it does not change with its ports. Not up yet: the
-    kernel ignores the MTU of a bridge while it makes it, see ``change``.
+def bridge(name: str, *, address: str) -> Request:
+    """A bridge with a fixed hardware address, so that it does not change with its ports. Not up yet, and
+    with an MTU that follows its ports' until one is set (``change``): one given here would be forgotten.
     """
     body = (
         _link(0, 0)
         + netlink.text(IFLA_IFNAME, name)
         + netlink.attribute(IFLA_ADDRESS, _mac(address))
-        + netlink.u32(IFLA_MTU, mtu)
         + netlink.nested(IFLA_LINKINFO, netlink.text(IFLA_INFO_KIND, "bridge"))
     )
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"bridge {name}")

@@ -44,7 +44,7 @@ def ensure(network: Network, mtu: int) -> int:
     with netlink.Socket() as sock:
         link = links.find_link(sock, network.device)
         if link is None:
-            sock.send([links.bridge(network.device, mtu=mtu, address=_mac(network))])
+            sock.send([links.bridge(network.device, address=_mac(network))])
             link = links.find_link(sock, network.device)
             if link is None:
                 raise Failed(f"the bridge {network.device} went away while it was made")

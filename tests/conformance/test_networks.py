@@ -165,6 +165,8 @@ def test_a_network_of_one_s_own(
     assert second["DNSNames"] == ["second", "other", identifier[:12]]
     assert second["Aliases"] == ["other", identifier[:12]]
     assert "mtu 1400" in docker_cli.ok("exec", "second", "ip", "link", "show", "eth0")
+    device = Path(f"/sys/class/net/br-{created[:12]}")
+    assert (device / "mtu").read_text().strip() == "1400"
     assert pings(docker_cli, "first", f"{net}.9")
     refused = cli("run", "--rm", "--network", "mine", "--ip", f"{net}.9", busybox, "true")
     assert refused.code == 125
@@ -173,8 +175,9 @@ def test_a_network_of_one_s_own(
     assert in_use.code == 1
     assert "has active endpoints" in in_use.err
     cli.ok("rm", "-f", "first", "second")
+    assert (device / "mtu").read_text().strip() == "1400", "also when nobody is in it"
     assert cli.ok("network", "rm", "mine") == "mine"
-    assert not Path(f"/sys/class/net/br-{created[:12]}").exists()
+    assert not device.exists()
 
 
 def test_connect_and_disconnect(
