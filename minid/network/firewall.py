@@ -42,6 +42,7 @@ class Firewall:
         self.table = table
         self._host_policy = host_policy
         self._proxied = proxied
+        self._passing = ruleset.BOTH  # IP versions of which the table leads packets from elsewhere
         self._bridged = False  # whether the table is made for br_netfilter
         self._networks: dict[str, NetworkRules] = {}
         self._ports: dict[PublishedPort, ruleset.Elements] = {}
@@ -185,7 +186,7 @@ class Firewall:
         try:
             generation = self._kernel().generation()
             if generation != self._generation:
-                if not self._is_whole():
+                if not self._is_whole() or self._passing != self._passing_now():
                     return False
                 self._generation = generation
         except OSError as error:
@@ -193,28 +194,41 @@ class Firewall:
         return True
 
     def obstacles(self) -> list[str]:
-        """Who else drops what is forwarded to and from containers, and what to do about it, for the log.
+        """Who else drops what is forwarded to and from containers, and what to do about it, for the log."""
+        try:
+            return [
+                neighbours.advice(chain, names, tuple(self._networks)) for chain, names in self._dropping()
+            ]
+        except OSError as error:
+            raise _failed(error) from error
+
+    def _dropping(self) -> list[tuple[objects.ListedChain, set[str]]]:
+        """Chains of others that drop forwarded packets, each with the names of all chains in its table.
 
         A packet must pass every table: no rule of ours brings back what another one drops. Tables with a
         rule that names one of our bridges are left out: somebody has seen to it. See docs/decisions.
         """
         kernel = self._kernel()
         found = []
-        try:
-            chains = [
-                objects.listed_chain(one.family, one.fields) for one in kernel.ask(objects.list_chains())
-            ]
-            for chain in chains:
-                if neighbours.drops_forwarded(chain) and chain.table != self.table:
-                    rules = kernel.ask(objects.list_rules(chain.table, chain.family))
-                    said = b"".join(rule.fields.get(4, b"") for rule in rules)
-                    if not any(bridge.encode() in said for bridge in self._networks):
-                        mine = (chain.family, chain.table)
-                        names = {one.name for one in chains if (one.family, one.table) == mine}
-                        found.append(neighbours.advice(chain, names, tuple(self._networks)))
-        except OSError as error:
-            raise _failed(error) from error
+        chains = [objects.listed_chain(one.family, one.fields) for one in kernel.ask(objects.list_chains())]
+        for chain in chains:
+            if neighbours.drops_forwarded(chain) and chain.table != self.table:
+                rules = kernel.ask(objects.list_rules(chain.table, chain.family))
+                said = b"".join(rule.fields.get(4, b"") for rule in rules)
+                if not any(bridge.encode() in said for bridge in self._networks):
+                    mine = (chain.family, chain.table)
+                    found.append((chain, {one.name for one in chains if (one.family, one.table) == mine}))
         return found
+
+    def _passing_now(self) -> frozenset[int]:
+        """The IP versions of which packets that are led to a container from elsewhere arrive there.
+
+        Of the others, published ports are left to the port holder, which needs no forwarding.
+        """
+        if not self._proxied:
+            return ruleset.BOTH
+        stopped = (neighbours.stops_published(chain) for chain, _ in self._dropping())
+        return ruleset.BOTH.difference(*stopped)
 
     def remove(self) -> None:
         """Take our table away; nothing of ours is left. Idempotent."""
@@ -290,15 +304,19 @@ class Firewall:
         self._bridged = self._bridged_now()
         self._hairpins.clear()
         elements += self._neighbours(self._ports)
-        requests = ruleset.base(self.table, host_policy=self._host_policy)
-        requests += ruleset.add(self.table, elements)
         kernel = self._kernel()
         self._generation = None
         try:
             for _ in range(_ATTEMPTS):
                 generation = kernel.generation()
+                self._passing = self._passing_now()
+                requests = ruleset.base(
+                    self.table,
+                    from_others=frozenset() if self._host_policy else self._passing,
+                    from_containers=self._passing,
+                )
                 try:
-                    kernel.commit(requests, generation)
+                    kernel.commit(requests + ruleset.add(self.table, elements), generation)
                 except Changed:
                     continue
                 self._handles = self._read_handles()

@@ -18,12 +18,19 @@ def drops_forwarded(chain: ListedChain) -> bool:
     return chain.drops or (chain.table == "firewalld" and chain.name == "filter_FORWARD")
 
 
+def stops_published(chain: ListedChain) -> frozenset[int]:
+    """The IP versions of which it drops packets to published ports; firewalld accepts what is led (DNATed)."""
+    if not chain.drops:
+        return frozenset()
+    return {2: frozenset((4,)), 10: frozenset((6,))}.get(chain.family, frozenset((4, 6)))
+
+
 def advice(chain: ListedChain, chains: Collection[str], bridges: Sequence[str]) -> str:
     """One line for the log. ``chains``: the names of all in the chain's table."""
     where = f"{_FAMILIES.get(chain.family, 'nftables')} {chain.table} {chain.name}"
     return (
         f"the firewall chain `{where}` drops what containers and other machines send each other, and no rule "
-        f"of minid's own can prevent that; {_remedy(chain, chains, bridges)}"
+        f"of minid's own can prevent that (published ports are proxied meanwhile); {_remedy(chain, chains, bridges)}"
     )
 
 

@@ -15,7 +15,7 @@ No chain has a policy but accept, and nothing is dropped that does not come from
 """
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from minid.kernel.nftables import expressions as e
@@ -89,11 +89,17 @@ def _protocol_and_port(register: int) -> bytes:
     return e.meta("l4proto", register) + e.payload(e.TRANSPORT_HEADER, 2, 2, register + 1)
 
 
-def base(table: str, *, host_policy: bool = False) -> list[o.Request]:
+BOTH = frozenset((4, 6))
+
+
+def base(
+    table: str, *, from_others: Collection[int] = BOTH, from_containers: Collection[int] = BOTH
+) -> list[o.Request]:
     """The empty table: sets, chains, rules, in place of whatever has its name.
 
-    ``host_policy``: what comes from other machines is not led around the host's own input rules; it is
-    left to the port holder's sockets (``ports.py``), which it reaches through them.
+    ``from_others``, ``from_containers``: the IP versions of which packets from other machines and from
+    containers are led to published ports. Those of which they are not stay on their way to the port
+    holder's sockets (``ports.py``), which they reach through the host's own input rules.
     """
 
     def rule(chain: str, *parts: bytes, comment: str) -> o.Request:
@@ -138,7 +144,7 @@ def base(table: str, *, host_policy: bool = False) -> list[o.Request]:
         ),
         rule(
             "prerouting",
-            (_FROM_OURS if host_policy else b"") + _ip6(24) + _LINK_LOCAL6 + e.accept(),
+            _ip6(24) + _LINK_LOCAL6 + e.accept(),
             comment="the port holder serves link-local addresses",
         ),
         rule(
@@ -146,11 +152,8 @@ def base(table: str, *, host_policy: bool = False) -> list[o.Request]:
             e.meta("iifname") + _protocol_and_port(4) + e.lookup("hairpin") + e.accept(),
             comment="the port holder serves neighbours",
         ),
-        rule(
-            "prerouting",
-            (_FROM_OURS if host_policy else b"") + _TO_THIS_HOST + e.jump("published"),
-            comment="from containers" if host_policy else "from everywhere",
-        ),
+        *_leading(table, "from everywhere", b"", from_others),
+        *_leading(table, "from containers", _FROM_OURS, frozenset(from_containers) - frozenset(from_others)),
         rule(
             "output",
             _ip6(24) + e.equal(bytes(15) + b"\x01") + e.accept(),
@@ -200,6 +203,16 @@ def base(table: str, *, host_policy: bool = False) -> list[o.Request]:
         ),
     ]
     return requests
+
+
+def _leading(table: str, comment: str, condition: bytes, versions: Collection[int]) -> list[o.Request]:
+    families = [b""] if frozenset(versions) >= BOTH else [{4: _IP4, 6: _IP6}[one] for one in sorted(versions)]
+    return [
+        o.new_rule(
+            table, "prerouting", condition + family + _TO_THIS_HOST + e.jump("published"), comment=comment
+        )
+        for family in families
+    ]
 
 
 def network_elements(rules: NetworkRules) -> Elements:

@@ -208,9 +208,7 @@ def test_containers_do_not_reach_the_hosts_loopback(world: World) -> None:
     world.do(world.firewall.remove)
     try:
         world.host.sh("sysctl -qw net.ipv4.conf.minid0.route_localnet=1")
-        assert attacker.reaches("127.0.0.1", 6000), (
-            "without our rules it is reached, so the test tests something"
-        )
+        attacker.connect("127.0.0.1", 6000)  # without our rules it is reached: the test tests something
     finally:
         world.do(lambda: world.firewall.ensure(NETWORKS))
 

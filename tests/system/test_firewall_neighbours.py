@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.firewall_world import HOST4, HOST6, OUTSIDE4, World
+from tests.firewall_world import HOST4, HOST6, OUTSIDE4, OUTSIDE6, World
 from tests.netns import peer_of
 
 UFW = """
@@ -39,7 +39,7 @@ def obeying(shared_policy: World) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def shared_dropping() -> Iterator[World]:
     made = World()
-    made.host.sh("iptables -P FORWARD DROP", "ip6tables -P FORWARD DROP")
+    made.host.sh("iptables -P FORWARD DROP", "ip6tables -P FORWARD DROP")  # after our table was made
     yield made
     made.close()
 
@@ -105,20 +105,48 @@ def test_the_host_reaches_containers(dropping: World) -> None:
     peer_of(web, dropping.a2.connect("172.30.0.2", 80))
 
 
-def test_forwarding_works_as_soon_as_it_is_allowed(dropping: World) -> None:
-    """With the rules that docs/decisions tells."""
+def test_published_ports_are_proxied_where_nothing_is_forwarded(dropping: World) -> None:
     web = dropping.a1.listen("::", 80)
     dropping.publish()
+    peer_of(web, dropping.outside.connect(HOST4, 5000))
+    peer_of(web, dropping.outside.connect(HOST6, 5000))
+    peer_of(web, dropping.a2.connect(HOST4, 5000))
+    peer_of(web, dropping.b1.connect(HOST4, 5000))
+
+
+def test_forwarding_works_as_soon_as_it_is_allowed(dropping: World) -> None:
+    """With the commands that the log tells."""
+    web = dropping.a1.listen("::", 80)
     theirs = dropping.outside.listen("0.0.0.0", 80)
-    assert not dropping.outside.reaches(HOST4, 5000)
-    rules = ("FORWARD -i minid0 -j ACCEPT", "FORWARD -o minid0 -j ACCEPT")
-    dropping.host.sh(*(f"iptables -I {rule}" for rule in rules))
+    dropping.publish()
+    assert not dropping.a1.reaches(OUTSIDE4, 80)
+    commands = [
+        command
+        for text in dropping.firewall.obstacles()
+        for command in text.rpartition("; let it: ")[2].split("; ")
+    ]
+    dropping.host.sh(*commands)
     try:
+        assert not dropping.firewall.present()
+        dropping.do(dropping.firewall.ensure)
         assert peer_of(web, dropping.outside.connect(HOST4, 5000)) == f"::ffff:{OUTSIDE4}"
         assert peer_of(theirs, dropping.a1.connect(OUTSIDE4, 80)) == HOST4
         assert not dropping.b1.reaches("172.30.0.2", 80), "our own isolation holds"
     finally:
-        dropping.host.sh(*(f"iptables -D {rule}" for rule in rules))
+        dropping.host.sh(*(command.replace(" -I ", " -D ") for command in commands))
+        dropping.do(dropping.firewall.ensure)
+
+
+def test_one_version_is_dropped_the_other_is_led(dropping: World) -> None:
+    """As beside Docker, which drops IPv4 only."""
+    web = dropping.a1.listen("::", 80)
+    dropping.host.sh("ip6tables -P FORWARD ACCEPT")
+    try:
+        dropping.publish()
+        assert peer_of(web, dropping.outside.connect(HOST6, 5000)) == OUTSIDE6
+        assert peer_of(web, dropping.outside.connect(HOST4, 5000)) == "::ffff:172.30.0.1"
+    finally:
+        dropping.host.sh("ip6tables -P FORWARD DROP")
 
 
 FIREWALLD = """

@@ -56,17 +56,27 @@ def test_rules_are_what_nft_sends() -> None:
         assert decoded(fields[4]) == decoded(bytes.fromhex(rule)), request.about
 
 
-def test_host_policy_leads_only_what_comes_from_containers() -> None:
-    def led(host_policy: bool) -> list[Decoded]:
-        return [
-            decoded(attributes(request.body)[4])
-            for request in ruleset.base("t", host_policy=host_policy)
-            if request.about.startswith("rule inet t prerouting from")
-        ]
+def led(**versions: frozenset[int]) -> list[tuple[str, list[str]]]:
+    """The rules that lead packets to containers: their comments, and what they look at."""
+    found = []
+    for request in ruleset.base("t", **versions):
+        if request.about.startswith("rule inet t prerouting from"):
+            names = [name for name, _ in decoded(attributes(request.body)[4])]
+            found.append((request.about.removeprefix("rule inet t prerouting "), names))
+    return found
 
-    (everything,), (containers,) = led(False), led(True)
-    assert containers[-len(everything) :] == everything
-    assert [name for name, _ in containers[: -len(everything)]] == ["meta", "lookup"]
+
+def test_what_is_led() -> None:
+    local = ["fib", "cmp", "immediate"]
+    assert led() == [("from everywhere", local)]
+    assert led(from_others=frozenset()) == [("from containers", ["meta", "lookup", *local])]
+    assert led(from_others=frozenset((6,)), from_containers=frozenset((6,))) == [
+        ("from everywhere", ["meta", "cmp", *local])
+    ]
+    assert led(from_others=frozenset(), from_containers=frozenset((4,))) == [
+        ("from containers", ["meta", "lookup", "meta", "cmp", *local])
+    ]
+    assert led(from_others=frozenset(), from_containers=frozenset()) == []
 
 
 def test_batch() -> None:
