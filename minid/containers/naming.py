@@ -46,6 +46,8 @@ class Naming:
         state = container.state
         try:
             await self._open(container, state.pid, state.pid_start_ticks, links_of)
+        except ProcessLookupError:
+            return  # it has just ended
         except OSError as error:
             log.error("no nameserver for a container", extra={"container": container.id, "error": error})
             return

@@ -4,6 +4,7 @@ The daemon runs with a resolv.conf of its own (in a mount namespace), which name
 loopback: nothing here needs, or asks, the world outside.
 """
 
+import ipaddress
 import os
 import random
 import socket
@@ -297,6 +298,23 @@ def test_own_servers_are_asked_from_inside(world: World) -> None:
     assert world.upstream.seen == []
 
 
+def test_the_nameserver_is_not_its_own_upstream(world: World) -> None:
+    world.network("alpha")
+    world.up("client", "--network", "alpha", "--dns", "127.0.0.11")
+    assert world.addresses("client", "host.example") == ["192.0.2.1"]
+    assert world.upstream.seen == ["udp host.example"]
+
+
+def test_both_families(world: World) -> None:
+    world.network("six", "--ipv6", "--subnet", "fd00:dead:beef::/64", "--internal")
+    web = world.up("web", "--network", "six", "--ip6", "fd00:dead:beef::80")
+    assert world.addresses("web", "web") == [web]
+    assert world.addresses("web", "web", "AAAA") == ["fd00:dead:beef::80"]
+    reverse = ipaddress.ip_address("fd00:dead:beef::80").reverse_pointer
+    assert world.addresses("web", reverse, "PTR") == ["web.six."]
+    assert "PING web (fd00:dead:beef::80)" in world.sh("web", "ping -6 -c 1 -W 2 web")
+
+
 def test_an_internal_network_does_not_ask(world: World) -> None:
     world.network("inner", "--internal")
     web = world.up("web", "--network", "inner")
@@ -370,6 +388,10 @@ def test_names_outlive_the_daemon(world: World, how: str) -> None:
 
         assert ask_again() == [second]
         getattr(world.engine, how)()
+        flow.settimeout(0.3)
+        with pytest.raises(TimeoutError):  # not refused: most programs ask again until it is back
+            ask_again()
+        flow.settimeout(5)
         world.engine.start()
         assert ask_again() == [second], "a program's old socket leads to the new daemon"
     assert world.addresses("web", "second") == [second]
