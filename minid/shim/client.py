@@ -40,13 +40,14 @@ class JobError(Failed):
 
 
 class Forkserver:
-    """A running forkserver, started again when it has been killed. ``close()`` ends it, and nothing that it
-    has forked.
+    """A running forkserver, started again when it has been killed; ``on_restart`` is called with the pid then.
+    ``close()`` ends it, and nothing that it has forked.
     """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._preload = tuple(preload)
         self._closed = False
+        self.on_restart: Callable[[int], None] = lambda pid: None
         self._start()
 
     @property
@@ -103,6 +104,7 @@ class Forkserver:
         self._process.kill()
         self._process.wait()
         self._start()
+        self.on_restart(self._process.pid)
 
     def spawn_shim(self, *, ahead: bool) -> "ShimConnection":
         """Fork a shim that is nobody's yet; ``ahead``: with the common namespaces and mounts made already."""

@@ -11,16 +11,23 @@ unless it is the root. So there the daemon moves into a leaf, with its children.
 as well (somebody's login session, say), that cgroup is not ours to rearrange, and the containers go to
 ``/minid`` of the hierarchy, as Docker's do to ``/docker``. An absolute ``--cgroup-parent`` counts from the
 hierarchy's root, a relative one from the daemon's own.
+
+Where systemd started the daemon as a service on v2, the place is a scope beside that service (see ``scope``):
+
+    <slice>/minid.service/                       the daemon
+    <slice>/minid-containers.scope/shims/        forkserver and shims
+    <slice>/minid-containers.scope/containers/   the containers
 """
 
 import contextlib
 import errno
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from minid.kernel import process
-from minid.kernel.cgroups import v1, v2
+from minid.kernel.cgroups import scope, v1, v2
 from minid.kernel.cgroups.cgroup import Cgroup, find_text, read, write
 from minid.kernel.cgroups.hierarchy import V1_CONTROLLERS, Hierarchies, parse_mounts, parse_own
 from minid.kernel.cgroups.settings import for_v1, for_v2
@@ -37,18 +44,33 @@ def reopen(paths: Mapping[str, str]) -> Cgroup:
     return CgroupV2(paths) if "" in paths else CgroupV1(paths)
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The service of systemd's that this process is in; ``own`` is its cgroup below ``mount``."""
+
+    mount: str
+    own: str
+
+    def ensure(self, resident: int) -> str | None:
+        """See ``scope.ensure``."""
+        return scope.ensure(self.mount, self.own, resident)
+
+
 class Tree:
     """The containers' parent cgroup. ``parents``: controller → directory (v2: ``""`` → directory)."""
 
-    def __init__(self, version: int, parents: Mapping[str, str]) -> None:
+    def __init__(self, version: int, parents: Mapping[str, str], home: Home | None = None) -> None:
         self.version = version
         self.parents = dict(parents)
+        self._home = home
 
     @staticmethod
-    def open(parent: str | None = None) -> "Tree":
+    def open(parent: str | None = None, resident: int | None = None) -> "Tree":
         """The tree of this process (see the module); on v2 it may move this process and enables controllers.
 
-        OSError: no cgroup hierarchy is mounted, or it is read-only.
+        ``resident``: the process of which shims are forked; it moves to where the containers are, and a later
+        one has to be told to ``adopt``. Without it there is no scope. OSError: no cgroup hierarchy is
+        mounted, or it is read-only, or systemd refuses the scope.
         """
         hierarchies = parse_mounts(read("/proc/self/mountinfo"))
         own = parse_own(read("/proc/self/cgroup"))
@@ -56,7 +78,19 @@ class Tree:
             raise OSError(
                 errno.ENOENT, "no cgroup hierarchy is mounted, mount cgroup2 there", "/sys/fs/cgroup"
             )
+        if hierarchies.version == 2 and hierarchies.v2 and resident and not (parent or "").startswith("/"):
+            home = Home(hierarchies.v2.directory, own.get("", "/"))
+            if directory := home.ensure(resident):
+                directory = _below(directory, parent or CONTAINERS)
+                os.makedirs(directory, exist_ok=True)
+                v2.enable_controllers(hierarchies.v2.directory, directory)
+                return Tree(2, {"": directory}, home)
         return open_in(hierarchies, own, parent)
+
+    def adopt(self, resident: int) -> None:
+        """A new process takes the place of the ``resident`` that ``open`` was told of."""
+        if self._home:
+            self._home.ensure(resident)
 
     @property
     def directories(self) -> tuple[str, ...]:
