@@ -9,6 +9,7 @@ Else upload it, as often and in as many parts as it takes.
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from minid.images.manifest import Descriptor, Manifest, check_layers, parse_mani
 from minid.images.model import Progress, Pushed
 from minid.images.pull import throttled
 from minid.images.reference import Reference
+from minid.images.registry.authorizer import Auth
 from minid.images.registry.transport import Transient, backoff_s
 from minid.images.registry.uploads import MONOLITHIC_MAX_BYTES, Destination, Upload, WrongBytes
 from minid.images.retention import Retention
@@ -32,10 +34,14 @@ from minid.images.threads import BlockingPool, settle
 from minid.images.transfer import Report
 
 READ_BYTES = 1 << 20
+MOUNTS_TRIED_MAX = 3
 RETRY_PART_BYTES = 16 << 20  # after a break, so that the next one costs no more than this
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Tell = Callable[[Progress], None]
+Fetch = Callable[[Descriptor, Reference, Auth | None, Report], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +70,19 @@ class Pusher:
         retention: Retention,
         pool: BlockingPool,
         durability: Durability,
+        fetch: Fetch,
         *,
         limit: int,
         retry_delays_s: tuple[float, ...],
     ) -> None:
-        """``limit``: blobs at once in each push."""
+        """``limit``: blobs at once in each push; ``fetch`` gets a blob that is not here from a repository."""
         self._content = content
         self._catalog = catalog
         self._sources = sources
         self._retention = retention
         self._pool = pool
         self._durability = durability
+        self._fetch = fetch
         self._limit = max(1, limit)
         self._retry_delays_s = retry_delays_s
 
@@ -125,11 +133,14 @@ class Pusher:
     async def _push_image(
         self, image: _Pushable, tag: Reference, destination: Destination, slots: asyncio.Semaphore, tell: Tell
     ) -> None:
-        layers = dict(zip(image.diff_ids, image.manifest.layers, strict=True))
-        for number, diff_id in enumerate(reversed(layers)):
-            tell(Progress(short(diff_id), "Preparing"))
+        layers = {
+            descriptor.digest: (short(diff_id), descriptor)
+            for diff_id, descriptor in zip(image.diff_ids, image.manifest.layers, strict=True)
+        }
+        for number, digest in enumerate(reversed(layers)):
+            tell(Progress(layers[digest][0], "Preparing"))
             if number >= self._limit:
-                tell(Progress(short(diff_id), "Waiting"))
+                tell(Progress(layers[digest][0], "Waiting"))
 
         async def one(descriptor: Descriptor, report: Report) -> None:
             async with slots:
@@ -137,8 +148,9 @@ class Pusher:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for diff_id in reversed(layers):
-                    group.create_task(one(layers[diff_id], throttled(short(diff_id), tell)))
+                for digest in reversed(layers):
+                    layer_id, descriptor = layers[digest]
+                    group.create_task(one(descriptor, throttled(layer_id, tell)))
                 group.create_task(one(image.manifest.config, lambda *_: None))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -165,10 +177,7 @@ class Pusher:
             report("Layer already exists", None, None)
             return
         upload: Upload | None = None
-        paths = self._sources.of_blob(digest, tag.domain)
-        for path in paths:
-            if path == tag.path:
-                continue
+        for path in self._candidates(digest, image, tag):
             try:
                 upload = await destination.mount(digest, path)
             except MinidError:
@@ -177,9 +186,38 @@ class Pusher:
                 report(f"Mounted from {path}", None, None)
                 return
             break
+        if not self._content.has(digest):
+            await self._get(descriptor, image, tag, destination, report)
         blob = _Blob(self._content, self._pool, descriptor, report)
         await self._upload(blob, destination, upload, report)
         report("Pushed", None, None)
+
+    def _candidates(self, digest: str, image: _Pushable, tag: Reference) -> list[str]:
+        """Repositories of the same registry that should have the blob: the image's own, then other images'."""
+        own = [each.path for each in self._sources.of_image(image.image_id) if each.domain == tag.domain]
+        paths = dict.fromkeys([*own, *self._sources.of_blob(digest, tag.domain)])
+        return [path for path in paths if path != tag.path][:MOUNTS_TRIED_MAX]
+
+    async def _get(
+        self,
+        descriptor: Descriptor,
+        image: _Pushable,
+        tag: Reference,
+        destination: Destination,
+        report: Report,
+    ) -> None:
+        """Fetch a layer that this image has never needed, because it was here from another one."""
+        for repository in self._sources.of_image(image.image_id):
+            auth = destination.auth if repository.domain == tag.domain else None
+            try:
+                await self._fetch(descriptor, repository, auth, report)
+                return
+            except MinidError as error:
+                log.info("a blob to push is not to be had", extra={"from": repository.name, "error": error})
+        raise Failed(
+            f"layer {short(descriptor.digest)} of {tag.familiar} is here unpacked only, and not to be had from where "
+            "the image came from: pull the image again"
+        )
 
     async def _upload(
         self, blob: "_Blob", destination: Destination, upload: Upload | None, report: Report

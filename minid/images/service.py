@@ -1,14 +1,17 @@
 """Images: the way in. Pull, push, look up, list, tag and delete; everything else in this package is behind it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from minid.errors import InvalidParameter, MinidError, NotFound, Unsupported
 from minid.events import EventBus
 from minid.images import filters as image_filters
 from minid.images import model
+from minid.images import prune as pruning
 from minid.images.catalog import Catalog
 from minid.images.content import ContentStore
 from minid.images.deletion import Deletion
@@ -16,6 +19,8 @@ from minid.images.digest import is_digest
 from minid.images.durability import Durability
 from minid.images.layerstore import LayerStore
 from minid.images.load import Loader
+from minid.images.local import Changes, LocalImages
+from minid.images.manifest import Descriptor
 from minid.images.model import Deleted, HistoryEntry, Image, Progress
 from minid.images.platform import Platform, host_platform, parse_platform
 from minid.images.pull import Puller
@@ -34,7 +39,7 @@ from minid.images.save import Saver
 from minid.images.snapshots.driver import Jobs
 from minid.images.sources import ImageSources
 from minid.images.threads import BlockingPool
-from minid.images.transfer import BLOB_RETRY_DELAYS_S, Transfers
+from minid.images.transfer import BLOB_RETRY_DELAYS_S, Report, Transfers
 from minid.kernel import memory
 from minid.layout import Layout
 from minid.state import Database
@@ -115,11 +120,13 @@ class Images:
             self._retention,
             self._pool,
             self._durability,
+            self._fetch_blob,
             limit=uploads_max,
             retry_delays_s=retry_delays_s or BLOB_RETRY_DELAYS_S,
         )
         self._saver = Saver(self._content, self._catalog, self._retention, self._pool)
         self._loader: Loader | None = None
+        self._local: LocalImages | None = None
         if jobs is not None:
             self._loader = Loader(
                 self._content,
@@ -131,6 +138,9 @@ class Images:
                 events,
                 jobs,
                 self._host,
+            )
+            self._local = LocalImages(
+                self._content, self._catalog, self._retention, snapshots, self._durability, events, jobs
             )
         self._deletion = Deletion(self._catalog, self._retention, self._durability, events)
         self._recovery = Recovery(self._content, self._catalog, self._retention, snapshots, self._durability)
@@ -317,6 +327,66 @@ class Images:
             raise Unsupported("loading images is not possible here")
         return await self._loader.load(stream, progress)
 
+    async def _fetch_blob(
+        self, descriptor: Descriptor, reference: Reference, auth: Auth | None, report: Report
+    ) -> None:
+        repository = Repository(self._transport, reference, auth, retry_delays_s=self._retry_delays_s)
+        await self._transfers.ensure_blob(descriptor, repository, report)
+
+    async def take_in(
+        self,
+        stream: AsyncIterator[bytes],
+        *,
+        repository: str = "",
+        tag: str = "",
+        platform: str = "",
+        changes: Changes,
+    ) -> str:
+        """``import``: an image of a file system's archive; its id. See ``LocalImages.take_in``."""
+        wanted = parse_platform(platform, self._host) if platform else self._host
+        if self._local is None:
+            raise Unsupported("importing images is not possible here")
+        return await self._local.take_in(stream, _name(repository, tag), wanted, changes)
+
+    async def commit(
+        self,
+        base_id: str,
+        config: Mapping[str, Any],
+        write: Callable[[int], Awaitable[bool]],
+        *,
+        repository: str = "",
+        tag: str = "",
+        container_id: str,
+        changes: Changes,
+    ) -> str:
+        """An image of the image ``base_id`` and what ``write`` writes; its id. See ``LocalImages.commit``."""
+        name = _name(repository, tag)
+        if self._local is None:
+            raise Unsupported("committing containers is not possible here")
+        try:
+            base = self.get(base_id)
+        except NotFound:
+            raise NotFound(
+                f"the container's image {base_id} has been removed: it cannot be committed"
+            ) from None
+        return await self._local.commit(base, config, name, changes, container_id, write)
+
+    async def prune(self, filters: Mapping[str, Sequence[str]]) -> pruning.Pruned:
+        """Remove images that no container uses; without a filter, those without a tag."""
+        images = self.list(all=True)
+        return await pruning.prune(images, filters, self._catalog, self._deletion, self.get)
+
+    def usage(self) -> tuple[int, Mapping[str, int]]:
+        """Bytes of all unpacked layers, each once; and image id → bytes of layers that other images have too."""
+        images = self.list(all=True)
+        users = Counter(diff_id for image in images for diff_id in set(image.diff_ids))
+        sizes = self._catalog.layer_sizes(users)
+        shared = {
+            image.id: sum(sizes.get(item, 0) for item in set(image.diff_ids) if users[item] > 1)
+            for image in images
+        }
+        return sum(sizes.values()), shared
+
     async def log_in(self, auth: Auth) -> str:
         """Check ``auth`` with the registry that it names; returns an identity token, "" if there is none.
 
@@ -336,6 +406,16 @@ class Images:
             if host == DEFAULT_DOMAIN and "/" not in path:
                 path = f"{OFFICIAL_PREFIX}{path}"
         return Probe(self._transport, host, path, tag, auth, try_push=try_push)
+
+
+def _name(repository: str, tag: str) -> Reference | None:
+    """The name that a new image is to have; None for none."""
+    if not repository:
+        return None
+    reference = _checked(parse(repository))
+    if reference.digest:
+        raise InvalidParameter("cannot import digest reference")
+    return reference.with_tag(tag) if tag else reference.with_default_tag()
 
 
 def _checked(reference: Reference) -> Reference:

@@ -21,7 +21,7 @@ SCHEMA = (
     ) WITHOUT ROWID
     """,
 )
-MOUNT_CANDIDATES_MAX = 3
+CANDIDATES_MAX = 5
 
 
 class ImageSources:
@@ -51,6 +51,6 @@ class ImageSources:
         rows = self._database.connection.execute(
             "SELECT path FROM image_sources JOIN image_blobs USING (image_id) "
             "WHERE digest = ? AND domain = ? GROUP BY path ORDER BY max(seen_ns) DESC LIMIT ?",
-            (digest, domain, MOUNT_CANDIDATES_MAX),
+            (digest, domain, CANDIDATES_MAX),
         )
         return [row["path"] for row in rows]

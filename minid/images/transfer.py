@@ -81,6 +81,16 @@ class LayerPipe:
                 self._broken = True
 
 
+class NoPipe(LayerPipe):
+    """For a blob that is only stored."""
+
+    def __init__(self) -> None:
+        self.read_fd = self._write_fd = -1
+
+    def write(self, chunk: bytes) -> None:
+        return None
+
+
 @dataclass(eq=False)
 class Transfer:
     """One layer under way; ``latest`` is told to those who join late."""
@@ -156,6 +166,26 @@ class Transfers:
         if transfer.task.cancelled():
             raise Unavailable("minid is stopping: pull again later, it will go on where it was")
         transfer.task.result()
+
+    async def ensure_blob(self, descriptor: Descriptor, repository: Repository, report: Report) -> None:
+        """Have a layer's blob in the store, without unpacking it; hold it meanwhile.
+
+        An image whose layer was there already in another form of compression has never needed its blob.
+        """
+        async with self._limit, self._blob_locks.hold(descriptor.digest):
+            if self._content.has(descriptor.digest):
+                return
+            partial = self._content.partial(descriptor.digest, descriptor.size_bytes)
+            try:
+                await self._download(descriptor, repository, partial, NoPipe(), report)
+                await self._pool.run(partial.verify)
+                await self._pool.run(partial.publish)
+            except BaseException as error:
+                if _is_worth_keeping(error):
+                    partial.close()
+                else:
+                    partial.discard()
+                raise
 
     async def close(self) -> None:
         """Stop all transfers; what they have is kept."""

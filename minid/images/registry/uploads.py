@@ -69,7 +69,7 @@ class Destination:
     def __init__(self, transport: Transport, reference: Reference, auth: Auth | None) -> None:
         self._transport = transport
         self._reference = reference
-        self._auth = auth
+        self.auth = auth
         self.host = registry_host(reference.domain)
         self._base = f"/v2/{reference.path}"
         self._scope = f"repository:{reference.path}:pull,push"
@@ -91,7 +91,7 @@ class Destination:
         authorizer = self._for_mounts.get(from_path)
         if authorizer is None:
             scope = f"{self._scope} repository:{from_path}:pull"
-            authorizer = Authorizer(self._transport, self.host, scope, self._auth)
+            authorizer = Authorizer(self._transport, self.host, scope, self.auth)
             if self._authorizer.header.startswith("Basic "):
                 authorizer.header = self._authorizer.header
             self._for_mounts[from_path] = authorizer

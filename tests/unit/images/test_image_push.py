@@ -409,3 +409,35 @@ async def test_the_manifest_that_a_repository_had_is_the_one_it_gets(
     for name in ("oci", "other"):
         await place.images.push(f"{source.address}/{name}", progress=place.tell)
     assert source.manifests == before
+
+
+async def test_a_layer_that_came_in_another_form_is_fetched(
+    place: Place, source: UploadingRegistry, target: UploadingRegistry
+) -> None:
+    """Its layer was there (as gzip) when the image was pulled (as zstd), so its blob was not needed till now."""
+    source.put_image("gzip", layers=[big_layer()])
+    built = source.put_image("zstd", layers=[big_layer()], compression="zstd")
+    for name in ("gzip", "zstd"):
+        await place.images.pull(f"{source.address}/{name}", progress=place.tell)
+    place.images.tag(f"{source.address}/zstd", f"{source.address}/mounted:1")
+    await place.images.push(f"{source.address}/mounted:1", progress=place.tell)
+    assert ("mounted", built.layer_digests[0]) in source.held
+    assert source.count("GET", built.layer_digests[0]) == 0
+    place.images.tag(f"{source.address}/zstd", f"{target.address}/copy:1")
+    await place.images.push(f"{target.address}/copy:1", progress=place.tell)
+    assert source.count("GET", built.layer_digests[0]) == 1
+    assert target.blobs[built.layer_digests[0]] == source.blobs[built.layer_digests[0]]
+    assert target.manifests["copy", "1"] == source.manifests["zstd", "latest"]
+
+
+async def test_a_layer_that_is_not_to_be_had(
+    place: Place, source: UploadingRegistry, target: UploadingRegistry
+) -> None:
+    source.put_image("gzip", layers=[big_layer()])
+    built = source.put_image("zstd", layers=[big_layer()], compression="zstd")
+    for name in ("gzip", "zstd"):
+        await place.images.pull(f"{source.address}/{name}", progress=place.tell)
+    del source.blobs[built.layer_digests[0]]
+    place.images.tag(f"{source.address}/zstd", f"{target.address}/copy:1")
+    with pytest.raises(Failed, match="pull the image again"):
+        await place.images.push(f"{target.address}/copy:1", progress=place.tell)
