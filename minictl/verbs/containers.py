@@ -27,6 +27,8 @@ _UPDATE_FLAGS = (
     ("memory-reservation", "", "bytes", "Soft memory limit"),
     ("memory-swap", "", "swap", "Limit of memory plus swap, -1 for unlimited swap"),
     ("pids-limit", "", "int", "Most processes it may have, -1 for no limit"),
+    ("publish-add", "", "list", "Publish another port, at once ([[IP:]PORT:]PORT[/PROTOCOL])"),
+    ("publish-rm", "", "list", "Publish a port no more, at once ([[IP:]PORT:]PORT[/PROTOCOL])"),
     ("restart", "", "string", "When it is started again: no, on-failure[:N], always, unless-stopped"),
 )
 
@@ -74,6 +76,11 @@ def update(options: Options, arguments: list[str], engine: Engine) -> int:
         if options["restart"]
         else {"Name": "", "MaximumRetryCount": 0}
     )
+    for key, flag in (("PublishAdd", "publish-add"), ("PublishRm", "publish-rm")):
+        if options[flag]:
+            from minictl import ports
+
+            body[key] = ports.parse_ports(options[flag], [])[1]
     problems: list[str] = []
     warnings: list[str] = []
     for name in arguments:

@@ -16,13 +16,14 @@ from minid.containers import etcfiles
 from minid.containers.model import Container, ContainerConfig, HostConfig, NetworkingConfig, PortBinding
 from minid.containers.naming import Naming
 from minid.containers.store import Store
-from minid.containers.validate import parse_port
+from minid.containers.validate import check_ports, parse_port
 from minid.errors import Forbidden, InvalidParameter, NotFound
 from minid.layout import Layout
 from minid.network.model import Endpoint, EndpointRequest, Network, PortSpec, Sandbox
 from minid.network.service import Networks
 
 Settings = Mapping[str, Any]
+Bindings = Mapping[str, tuple[PortBinding, ...] | None]
 NONE: Settings = {}
 
 
@@ -259,6 +260,31 @@ class Networking:
         self._store.replace(updated)
         return updated
 
+    async def edit_ports(self, container: Container, add: Bindings, remove: Bindings) -> HostConfig:
+        """Publish other ports, at once if it runs; what the container's HostConfig is now. Raises
+        InvalidParameter, NotFound (nothing to take away), Failed (taken by somebody).
+        """
+        check_ports(add)
+        check_ports(remove)
+        mode = container.host_config.network_mode
+        if not has_own_networks(mode):
+            raise InvalidParameter(f"ports of a container with network mode {mode} can't be published")
+        kept = without_bindings(container.host_config.port_bindings, remove)
+        sandbox = self._networks.sandbox(container.id)
+        records = sandbox.ports if sandbox is not None else ()
+        for key, unwanted in remove.items():
+            one, wanted = {key: unwanted}, container.host_config.port_bindings
+            running = any(spec_fits(spec, record) for spec in specs_of(one) for record in records)
+            if not running and without_bindings(wanted, one) == wanted:
+                raise NotFound(f"port {key} of {container.name} is not published there")
+        bindings = {key: (*(kept.get(key) or ()), *(add.get(key) or ())) for key in (*kept, *add)}
+        for key in add:
+            bindings[key] = bindings[key] or (PortBinding(),)
+        if sandbox is not None and container.state.running:
+            gone = [one for one in records if any(spec_fits(spec, one) for spec in specs_of(remove))]
+            await self._networks.edit_ports(container.id, specs_of(add), gone)
+        return dataclasses.replace(container.host_config, port_bindings=bindings)
+
     def renamed(self, container: Container) -> None:
         """Its new name counts at once."""
         wanted = container.networking.endpoints_config
@@ -414,8 +440,19 @@ def dns_names(container: Container, aliases: Iterable[str]) -> tuple[str, ...]:
 def port_specs(container: Container) -> list[PortSpec]:
     """What ``-p`` and ``-P`` ask for; fixed host ports before those that may be any."""
     host_config = container.host_config
+    specs = specs_of(host_config.port_bindings)
+    if host_config.publish_all_ports:
+        bound = {(spec.protocol, spec.container_port) for spec in specs}
+        for key in container.config.exposed_ports:
+            ports, protocol = parse_port(key)
+            specs += [PortSpec(protocol, port) for port in ports if (protocol, port) not in bound]
+    return sorted(specs, key=lambda spec: (spec.host_ports[0] == 0, spec.host_ports[1] - spec.host_ports[0]))
+
+
+def specs_of(all_bindings: Bindings) -> list[PortSpec]:
+    """The API's ``PortBindings``, port by port."""
     specs: list[PortSpec] = []
-    for key, bindings in host_config.port_bindings.items():
+    for key, bindings in all_bindings.items():
         ports, protocol = parse_port(key)
         for binding in bindings or (PortBinding(),):
             first, _, last = binding.host_port.partition("-")
@@ -425,12 +462,35 @@ def port_specs(container: Container) -> list[PortSpec]:
                 # a range of container ports takes one host port after the other, a single one any of the range
                 chosen = (low + offset, low + offset) if low and len(ports) > 1 else (low, high)
                 specs.append(PortSpec(protocol, port, binding.host_ip, chosen))
-    if host_config.publish_all_ports:
-        bound = {(spec.protocol, spec.container_port) for spec in specs}
-        for key in container.config.exposed_ports:
-            ports, protocol = parse_port(key)
-            specs += [PortSpec(protocol, port) for port in ports if (protocol, port) not in bound]
-    return sorted(specs, key=lambda spec: (spec.host_ports[0] == 0, spec.host_ports[1] - spec.host_ports[0]))
+    return specs
+
+
+def without_bindings(all_bindings: Bindings, unwanted: Bindings) -> dict[str, tuple[PortBinding, ...] | None]:
+    """What is left of the wanted bindings; no host address or port in ``unwanted`` means any."""
+    result = dict(all_bindings)
+    for key, bindings in unwanted.items():
+        kept = [
+            one
+            for one in result.pop(key, None) or ()
+            if not any(
+                one.host_ip in (other.host_ip or one.host_ip,)
+                and one.host_port in ("", other.host_port or one.host_port)
+                for other in bindings or (PortBinding(),)
+            )
+        ]
+        if kept:
+            result[key] = tuple(kept)
+    return result
+
+
+def spec_fits(spec: PortSpec, record: Mapping[str, Any]) -> bool:
+    """Whether a published port is one that ``spec`` names; it may leave out host address and port."""
+    first, last = spec.host_ports
+    return (
+        (spec.protocol, spec.container_port) == (record["protocol"], record["container_port"])
+        and spec.host_ip in ("", record["host_ip"])
+        and (first == 0 or first <= record["host_port"] <= last)
+    )
 
 
 def parse_link(text: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ after the other, by its lock.
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from minid.containers.model import (
     RestartPolicy,
     WaitResult,
 )
-from minid.containers.networking import Networking
+from minid.containers.networking import Bindings, Networking
 from minid.containers.news import News
 from minid.containers.runner import SIGKILL, Runner, signal_number
 from minid.containers.store import Store
@@ -123,7 +123,7 @@ class Containers:
         container_id = self.get(ref).id
         async with self._runner.locks[container_id]:
             await self._runner.settled(container_id)
-            container = self.get(container_id)
+            container = self._store.get(container_id)
             lifecycle.after(container.state.status, "start", ref=ref)
             if container.state.status == "exited" and container.host_config.auto_remove:
                 raise Conflict(f"removal of container {ref} is already in progress")
@@ -263,6 +263,13 @@ class Containers:
         self._news.publish(updated, "update")
         return tuple(warnings)
 
+    async def edit_ports(self, ref: str, add: Bindings, remove: Bindings) -> None:
+        """Publish other ports, at once if it runs (not in Docker's API). Raises InvalidParameter, NotFound, Failed."""
+        container_id = self.get(ref).id
+        async with self._runner.locks[container_id]:
+            host_config = await self._networking.edit_ports(self.get(container_id), add, remove)
+            self._store.replace(dataclasses.replace(self.get(container_id), host_config=host_config))
+
     async def connect(self, ref: str, network: str, settings: Any) -> None:
         """Join a network; ``settings`` is the API's ``EndpointSettings``. Raises NotFound, Forbidden and others."""
         container_id = self.get(ref).id
@@ -363,6 +370,47 @@ class Containers:
     async def changes(self, ref: str) -> Changes:
         """Paths that differ from the image: 0 modified, 1 added, 2 deleted."""
         return await self._contents.changes(self.get(ref))
+
+    async def commit(
+        self,
+        ref: str,
+        make: Callable[[Container, Callable[[int], Awaitable[bool]]], Awaitable[str]],
+        *,
+        pause: bool = True,
+        message: str = "",
+    ) -> str:
+        """Have ``make(container, write)`` make an image of the container's changes; the image's id.
+
+        ``write(fd)`` writes them as a layer's tar (False: there are none). With ``pause`` a container that runs
+        stands still meanwhile, as after ``pause``.
+        """
+        container = self.get(ref)
+
+        async def write(out: int) -> bool:
+            async with self._runner.locks[container.id]:
+                stopped = pause and self.get(container.id).state.status == "running"
+                if stopped:
+                    await self._groups.freeze(container.id)
+                    if self.get(container.id).state.running:
+                        self._store.set_state(container.id, status="paused")
+                    self._news.publish(container, "pause")
+                try:
+                    return await self._contents.write_changes(self.get(container.id), out)
+                finally:
+                    if stopped:
+                        await self._resume(container)
+
+        image_id = await make(container, write)
+        self._news.publish(container, "commit", {"comment": message, "imageID": image_id, "imageRef": ""})
+        return image_id
+
+    async def _resume(self, container: Container) -> None:
+        """Let it run on, if it has not been killed meanwhile."""
+        if self.get(container.id).state.running:
+            await self._groups.thaw(container.id)
+            if self.get(container.id).state.status == "paused":
+                self._store.set_state(container.id, status="running")
+        self._news.publish(container, "unpause")
 
     async def archive_stat(self, ref: str, path: str) -> PathStat:
         """What ``path`` in the container is."""

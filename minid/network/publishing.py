@@ -5,11 +5,14 @@ Records of ports (``Sandbox.ports``) are mappings with ``protocol``, ``host_ip``
 ``host_port`` and ``container_port``.
 """
 
+import asyncio
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from minid.errors import Conflict, Failed, InvalidParameter, MinidError
+from minid.kernel.nftables.watch import Watch
 from minid.network.firewall import Firewall, NetworkRules, PublishedPort
 from minid.network.holder import PortHolder, key_of
 from minid.network.model import Endpoint, Network, PortSpec, Sandbox
@@ -20,6 +23,8 @@ InThread = Callable[..., Awaitable[Any]]
 
 log = logging.getLogger(__name__)
 
+SETTLE_S = 0.5  # after a change of the firewall's rules, before we look at ours: others come in dozens
+
 
 class Publishing:
     """One per daemon. ``in_thread`` runs a function in the thread that the firewall belongs to."""
@@ -29,6 +34,10 @@ class Publishing:
         self._ports = ports
         self._holder = holder
         self._in_thread = in_thread
+        self._watch: Watch | None = None  # of the firewall's rules, while we run
+        self._changed = False  # since we looked last
+        self._repairing: asyncio.Future[None] | None = None
+        self._told: list[str] = []  # what stands in the firewall's way
         self._reservations: dict[str, list[Reservation]] = {}  # by container
 
     async def start(
@@ -47,8 +56,37 @@ class Publishing:
         for record in held.values():
             await self._holder.release(_reservation(record))
         await self._in_thread(self._firewall.ensure, rules, wanted)
-        for obstacle in await self._in_thread(self._firewall.obstacles):
-            log.warning(obstacle)
+        await self._tell_obstacles()
+        self._watch = Watch()
+        asyncio.get_running_loop().add_reader(self._watch.fileno(), self._rules_changed)
+
+    async def _tell_obstacles(self) -> None:
+        """Each is said once."""
+        obstacles = await self._in_thread(self._firewall.obstacles)
+        for obstacle in obstacles:
+            if obstacle not in self._told:
+                log.warning(obstacle)
+        self._told = obstacles
+
+    def _rules_changed(self) -> None:
+        """By anybody, us too: look at our table when it is quiet."""
+        assert self._watch is not None
+        self._watch.drain()
+        self._changed = True
+        if self._repairing is None:
+            self._repairing = asyncio.ensure_future(self._repair_soon())
+
+    async def _repair_soon(self) -> None:
+        while self._changed:
+            await asyncio.sleep(SETTLE_S)
+            self._changed = False
+            try:
+                if await self.repair():
+                    log.warning("the firewall table was gone, changed or obstructed: it has been built anew")
+                    await self._tell_obstacles()
+            except MinidError as error:
+                log.error("the firewall table could not be put back", extra={"error": error})
+        self._repairing = None
 
     async def _hold_again(
         self, container_id: str, reservation: Reservation, ports: Sequence[PublishedPort]
@@ -96,6 +134,47 @@ class Publishing:
                 if _belongs(port, reservation):
                     await self._holder.hold(reservation, port, _record(reservation))
 
+    async def add(
+        self,
+        sandbox: Sandbox,
+        specs: Sequence[PortSpec],
+        destinations: Callable[[Sandbox], Sequence[PublishedPort]],
+    ) -> Sandbox:
+        """More ports for a container that runs; its new record. Raises Failed, with nothing changed."""
+        container_id = sandbox.container_id
+        before = self._reservations.get(container_id, [])
+        records = self.reserve(container_id, sandbox.name, specs)
+        fresh = self._reservations.pop(container_id, []) if records else []
+        self._reservations[container_id] = [*before, *fresh]
+        ports = destinations(dataclasses.replace(sandbox, ports=records))
+        try:
+            await self._in_thread(self._firewall.publish, *ports)
+        except MinidError:
+            self._reservations[container_id] = before
+            self._ports.release(fresh)
+            raise
+        for reservation in fresh:
+            for port in ports:
+                if _belongs(port, reservation):
+                    await self._holder.hold(reservation, port, _record(reservation))
+        return dataclasses.replace(sandbox, ports=(*sandbox.ports, *records))
+
+    async def remove(
+        self,
+        sandbox: Sandbox,
+        records: Sequence[Record],
+        destinations: Callable[[Sandbox], Sequence[PublishedPort]],
+    ) -> Sandbox:
+        """Fewer ports for a container that runs; its new record."""
+        gone = destinations(dataclasses.replace(sandbox, ports=tuple(records)))
+        await self._in_thread(self._firewall.unpublish, *gone)
+        mine = self._reservations.get(sandbox.container_id, [])
+        for reservation in [one for one in mine if _record(one) in records]:
+            mine.remove(reservation)
+            await self._holder.release(reservation)
+            self._ports.release([reservation])
+        return dataclasses.replace(sandbox, ports=tuple(one for one in sandbox.ports if one not in records))
+
     async def move(
         self, container_id: str, old: Sequence[PublishedPort], new: Sequence[PublishedPort]
     ) -> None:
@@ -136,6 +215,12 @@ class Publishing:
 
     async def close(self, *, remove: bool) -> None:
         """Let go; ``remove``: nothing of ours is needed any more."""
+        if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch.fileno())
+            self._watch.close()
+            self._watch = None
+        if self._repairing is not None:
+            self._repairing.cancel()  # what it has begun in the thread is over before what we do there now
         if remove:
             try:
                 await self._in_thread(self._firewall.remove)

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from minid.config import Config
 from minid.errors import Failed, Forbidden, InvalidParameter, MinidError, NotFound
@@ -420,6 +420,19 @@ class Networks:
             self._disconnected(endpoint)
         if any(endpoint.device for endpoint in sandbox.endpoints):
             self._sweep_soon()
+
+    async def edit_ports(
+        self, container_id: str, add: Sequence[PortSpec], remove: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Change what a container that runs publishes; ``remove``: records of its sandbox. Raises Failed."""
+        sandbox = self._store.sandboxes[container_id]
+        if remove:
+            sandbox = await self._publishing.remove(sandbox, remove, self._destinations)
+            self._store.replace_sandbox(sandbox)
+        if add:
+            specs = [self._bound(spec) for spec in add]
+            sandbox = await self._publishing.add(sandbox, specs, self._destinations)
+            self._store.replace_sandbox(sandbox)
 
     async def connect(
         self, container_id: str, request: EndpointRequest, pid: int, start_ticks: int

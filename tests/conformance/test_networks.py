@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli import Cli
+from tests.conftest import make_cli
 from tests.engine import Engine
 from tests.tidiness import remove_everything
 from tests.wire import Wire
@@ -309,6 +310,39 @@ def test_published_ports(cli: Cli, docker_cli: Cli, wire: Wire, busybox: str) ->
     with pytest.raises(OSError):
         http("127.0.0.1", int(public))
     cli.ok("run", "--rm", "-p", f"{public}:80", busybox, "true")
+
+
+def test_ports_of_a_running_container_change(
+    engine: Engine, client_config: Path, docker_cli: Cli, wire: Wire, busybox: str
+) -> None:
+    minictl = make_cli("minictl", engine, client_config)
+    server(docker_cli, "web", busybox, "-p", "127.0.0.1::80")
+    first = int(settings(wire, "web")["Ports"]["80/tcp"][0]["HostPort"])
+    minictl.ok("update", "--publish-add", "127.0.0.1::80", "web")
+    both = {int(one["HostPort"]) for one in settings(wire, "web")["Ports"]["80/tcp"]}
+    (second,) = both - {first}
+    for port in both:
+        assert b"hello" in http("127.0.0.1", port)
+    minictl.ok("update", "--publish-rm", f"127.0.0.1:{first}:80", "web")
+    assert {int(one["HostPort"]) for one in settings(wire, "web")["Ports"]["80/tcp"]} == {second}
+    with pytest.raises(OSError):
+        http("127.0.0.1", first)
+    assert b"hello" in http("127.0.0.1", second)
+    taken = minictl("update", "--publish-add", f"127.0.0.1:{second}:81", "web")
+    assert (taken.code, "port is already allocated" in taken.err) == (1, True)
+    assert "81/tcp" not in settings(wire, "web")["Ports"]
+    missing = minictl("update", "--publish-rm", "99", "web")
+    assert (missing.code, "port 99/tcp of web is not published there" in missing.err) == (1, True)
+    minictl.ok("update", "--publish-add", f"127.0.0.1:{first}:80", "--publish-rm", "80", "web")
+    docker_cli.ok("restart", "-t", "0", "web")
+    assert [one["HostPort"] for one in settings(wire, "web")["Ports"]["80/tcp"]] == [str(first)]
+    minictl.ok("update", "--publish-rm", "80", "web")
+    assert settings(wire, "web")["Ports"] == {}
+    docker_cli.ok("stop", "-t", "0", "web")
+    minictl.ok("update", "--publish-add", f"127.0.0.1:{second}:80", "web")
+    assert wire.get("/containers/web/json")["HostConfig"]["PortBindings"] == {
+        "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(second)}]
+    }
 
 
 def test_add_host_and_links(docker_cli: Cli, wire: Wire, busybox: str) -> None:

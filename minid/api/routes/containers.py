@@ -192,7 +192,11 @@ async def container_rename(call: Call) -> web.StreamResponse:
 
 @routes.post("/containers/{id}/update")
 async def container_update(call: Call) -> web.StreamResponse:
-    resources, policy = schema.update_request(await call.json())
+    body = await call.json()
+    ports = schema.port_changes(body)
+    if ports.publish_add or ports.publish_rm:
+        await call.services.containers.edit_ports(call.parameters["id"], ports.publish_add, ports.publish_rm)
+    resources, policy = schema.update_request(body)
     warnings = await call.services.containers.update(call.parameters["id"], resources, policy)
     return json_response({"Warnings": list(warnings) or None})
 

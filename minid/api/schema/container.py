@@ -4,12 +4,14 @@ Shapes: ``Engine API v1.44 § ContainerSummary, ContainerInspect``; what is ``nu
 compared with a running dockerd.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from minid.api.schema.endpoint import network_settings, networks, port_list
 from minid.api.schema.naming import null_empty, read, timestamp, without_empty, write
 from minid.containers import lifecycle
+from minid.containers.merge import merge
 from minid.containers.model import (
     Container,
     ContainerConfig,
@@ -17,6 +19,7 @@ from minid.containers.model import (
     HostConfig,
     MountPoint,
     NetworkingConfig,
+    PortBinding,
     Resources,
     RestartPolicy,
     State,
@@ -79,6 +82,19 @@ def update_request(data: dict[str, Any]) -> tuple[Resources, RestartPolicy | Non
     policy = next((value for key, value in data.items() if key.lower() == "restartpolicy"), None)
     kept = {key: value for key, value in data.items() if not _unset(key.lower(), value)}
     return read(Resources, kept), None if not policy else read(RestartPolicy, policy, "RestartPolicy")
+
+
+@dataclass(frozen=True, slots=True)
+class PortChanges:
+    """``PublishAdd`` and ``PublishRm``: an extension, in the form of ``HostConfig.PortBindings``."""
+
+    publish_add: Mapping[str, tuple[PortBinding, ...] | None] = field(default_factory=dict)
+    publish_rm: Mapping[str, tuple[PortBinding, ...] | None] = field(default_factory=dict)
+
+
+def port_changes(data: dict[str, Any]) -> PortChanges:
+    """What the body of ``POST /containers/{id}/update`` says about published ports."""
+    return read(PortChanges, data)
 
 
 # --- answers
@@ -203,6 +219,16 @@ def config(config: ContainerConfig) -> dict[str, Any]:
         del data["StopTimeout"]
     null_empty(data, "Env", "Volumes")
     return data
+
+
+def committed_config(container: ContainerConfig, given: dict[str, Any]) -> dict[str, Any]:
+    """The config of an image made from a container: what ``POST /commit`` has in its body, else the container's own."""
+    own = config(container)
+    folded = {key.lower(): value for key, value in given.items() if value is not None}
+    if not folded:
+        return own
+    # as dockerd merges an image's config into a request's
+    return config(merge(read(ContainerConfig, folded), own))
 
 
 def host_config(config: HostConfig) -> dict[str, Any]:
