@@ -1,10 +1,12 @@
 """Beside other firewalls: what the host's own rules decide, and what works where they drop forwarded packets."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.firewall_world import HOST4, HOST6, OUTSIDE4, OUTSIDE6, World
+from minid.network.publishing import Publishing
+from tests.firewall_world import HOST4, HOST6, NETWORKS, OUTSIDE4, OUTSIDE6, World
 from tests.netns import peer_of
 
 UFW = """
@@ -147,6 +149,39 @@ def test_one_version_is_dropped_the_other_is_led(dropping: World) -> None:
         assert peer_of(web, dropping.outside.connect(HOST4, 5000)) == "::ffff:172.30.0.1"
     finally:
         dropping.host.sh("ip6tables -P FORWARD DROP")
+
+
+def test_a_flush_is_repaired_by_itself() -> None:
+    """``nft flush ruleset``, and a Docker that starts later: without anybody asking us for anything."""
+    world = World()
+
+    async def direct(function: Callable[..., object], *arguments: object) -> object:
+        return function(*arguments)
+
+    async def start() -> Publishing:
+        publishing = Publishing(world.firewall, world.ports, world.holder, direct)
+        await publishing.start(NETWORKS, {})
+        return publishing
+
+    try:
+        publishing = world.inside(start())
+        web = world.a1.listen("::", 80)
+        world.publish()
+        for damage, source in (
+            ("nft flush ruleset", OUTSIDE4),
+            ("iptables -P FORWARD DROP", "172.30.0.1"),
+            ("iptables -P FORWARD ACCEPT", OUTSIDE4),
+        ):
+            world.host.sh(damage)
+            deadline_s = time.monotonic() + 5
+            while not world.inside(direct(world.firewall.present)):
+                assert time.monotonic() < deadline_s, damage
+                time.sleep(0.02)
+            assert peer_of(web, world.outside.connect(HOST4, 5000)) == f"::ffff:{source}"
+        world.inside(publishing.close(remove=True))
+        assert world.host.sh("nft list tables").splitlines() == ["table ip filter"]
+    finally:
+        world.close()
 
 
 FIREWALLD = """
