@@ -196,8 +196,9 @@ class Runner:
 
     async def settled(self, container_id: str) -> None:
         """Wait until everything is done that follows from the last run's end; a next start may find no rest
-        of it.
+        of it. What follows from an end that is heard of later is not waited for.
         """
+        self._tasks.catch_up(container_id)
         settling = self._settling.get(container_id)
         if settling is not None:
             await settling.wait()
