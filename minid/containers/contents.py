@@ -29,6 +29,10 @@ class Contents:
         """Absolute paths, sorted, each 0 modified, 1 added or 2 deleted."""
         return await self._snapshots.changes(container.id, container.diff_ids)
 
+    async def write_changes(self, container: Container, out: int) -> bool:
+        """As a layer's tar to the pipe ``out``; False when there are none."""
+        return await self._snapshots.write_changes(container.id, container.diff_ids, out)
+
     async def stat(self, container: Container, path: str) -> PathStat:
         """Raises as ``archive.stat_path``."""
         with self._place(container) as place:

@@ -29,6 +29,7 @@ class Deletion:
         self._events = events
         self.in_use: Callable[[str], list[str]] = lambda image_id: []
         self.is_running: Callable[[str], bool] = lambda container_id: False
+        self.freed_bytes = 0  # since the daemon's start
 
     async def delete(self, name_or_id: str, *, force: bool, prune: bool) -> list[Deleted]:
         """Untag or remove; returns what is gone, in order. ``NotFound``, ``Conflict``."""
@@ -69,7 +70,8 @@ class Deletion:
         diff_ids, blobs = self._catalog.remove(image_id)
         self._events.publish("image", "delete", image_id, {"name": image_id})
         records.append(Deleted(deleted=image_id))
-        removed, _ = await self._retention.collect(diff_ids, blobs)
+        removed, freed_bytes = await self._retention.collect(diff_ids, blobs)
+        self.freed_bytes += freed_bytes
         chain = chain_ids(image.diff_ids)
         for diff_id, chain_id in reversed(list(zip(image.diff_ids, chain, strict=True))):
             if diff_id in removed:

@@ -25,7 +25,7 @@ def select(images: Sequence[Image], filters: Filters, get: Callable[[str], Image
     before = [_created(get(name)) for name in filters.get("before", ())]
     since = [_created(get(name)) for name in filters.get("since", ())]
     until = [moment(text) for text in filters.get("until", ())]
-    dangling = [_boolean(text) for text in filters.get("dangling", ())]
+    dangling = [boolean(text) for text in filters.get("dangling", ())]
     labels = filters.get("label", ())
     patterns = [pattern_to_regex(text) for text in filters.get("reference", ())]
     chosen: list[Image] = []
@@ -35,7 +35,7 @@ def select(images: Sequence[Image], filters: Filters, get: Callable[[str], Image
             all(created < limit for limit in (*before, *until))
             and all(created > limit for limit in since)
             and (not dangling or (not image.tags) in dangling)
-            and all(_has_label(image, wanted) for wanted in labels)
+            and all(has_label(image, wanted) for wanted in labels)
         ):
             shown = _with_matching_names(image, patterns) if patterns else image
             if shown is not None:
@@ -83,7 +83,8 @@ def _with_matching_names(image: Image, patterns: Sequence[re.Pattern[str]]) -> I
     return replace(image, tags=tags, digests=digests) if tags or digests else None
 
 
-def _has_label(image: Image, wanted: str) -> bool:
+def has_label(image: Image, wanted: str) -> bool:
+    """Whether the image has the label ``wanted`` (``name`` or ``name=value``)."""
     config = image.config.get("config")
     labels = config.get("Labels") if isinstance(config, Mapping) else None
     if not isinstance(labels, Mapping):
@@ -92,7 +93,8 @@ def _has_label(image: Image, wanted: str) -> bool:
     return name in labels and (not equals or str(labels[name]) == value)
 
 
-def _boolean(text: str) -> bool:
+def boolean(text: str) -> bool:
+    """A truth value as Go reads it. ``InvalidParameter``."""
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     raise InvalidParameter(f"invalid filter 'dangling={text}': expected true or false")

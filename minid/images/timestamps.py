@@ -35,13 +35,25 @@ def nanoseconds(text: str) -> int | None:
     return seconds * 10**9 + int((fraction or "0").ljust(9, "0"))
 
 
+def rfc3339(time_ns: int) -> str:
+    """The time in UTC, with all nine digits."""
+    whole = datetime.fromtimestamp(time_ns // 10**9, UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09}Z"
+
+
+def duration_ns(text: str) -> int:
+    """Nanoseconds of a Go duration ("1h30m"). ``InvalidParameter``."""
+    if not _DURATION.fullmatch(text):
+        raise InvalidParameter(f"{text!r} is not a duration (1m30s)")
+    return int(sum(float(number) * _UNITS_NS[unit] for number, unit in _DURATION_PART.findall(text)))
+
+
 def moment(text: str, now_ns: int | None = None) -> int:
     """Nanoseconds since the epoch of Unix seconds, RFC 3339, or a Go duration before now ("1h30m")."""
     if match := _UNIX.fullmatch(text):
         return int(match[1]) * 10**9 + int((match[2] or "0").ljust(9, "0"))
     if _DURATION.fullmatch(text):
-        ago = sum(float(number) * _UNITS_NS[unit] for number, unit in _DURATION_PART.findall(text))
-        return (time.time_ns() if now_ns is None else now_ns) - int(ago)
+        return (time.time_ns() if now_ns is None else now_ns) - duration_ns(text)
     parsed = nanoseconds(text)
     if parsed is None:
         raise InvalidParameter(f"{text!r} is neither a time (RFC 3339, Unix seconds) nor a duration (1h30m)")

@@ -1,6 +1,6 @@
 """Images: pull, push, list, inspect, history, tag, delete."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -10,13 +10,17 @@ from minid.api.progress import stream_progress
 from minid.api.registry_auth import decode_registry_auth, read_auth
 from minid.api.routes.archive import send_tar
 from minid.api.routing import Routes
+from minid.api.schema import container as container_schema
 from minid.api.schema import image as schema
+from minid.containers.model import Container
 from minid.errors import InvalidParameter, Unsupported
+from minid.images.local import Changes
 from minid.images.model import Progress
 from minid.images.reference import parse
 
 routes = Routes()
 
+PRUNE_FILTERS = ("dangling", "label", "label!", "until")
 LIST_FILTERS = ("before", "dangling", "label", "reference", "since", "until")
 
 
@@ -28,8 +32,8 @@ def not_yet(what: str) -> Unsupported:
 async def image_create(call: Call) -> web.StreamResponse:
     """Pull. Stops when the client goes away; what was downloaded is kept for the next pull."""
     name = call.text("fromImage")
-    if call.text("fromSrc"):
-        raise not_yet("importing an image (fromSrc)")
+    if not name and call.text("fromSrc"):
+        return await image_import(call)
     if not name:
         raise InvalidParameter("fromImage is needed: the name of the image to pull")
     auth = decode_registry_auth(call.request.headers.get("X-Registry-Auth", ""))
@@ -42,6 +46,29 @@ async def image_create(call: Call) -> web.StreamResponse:
         )
 
     return await stream_progress(call, work, schema.progress)
+
+
+async def image_import(call: Call) -> web.StreamResponse:
+    """An image of the file system in the request's body."""
+    if call.text("fromSrc") != "-":
+        raise not_yet("importing an image from a URL: download it and import the file, which")
+
+    async def work(report: Callable[[Progress], None]) -> None:
+        image_id = await call.services.images.take_in(
+            call.stream(),
+            repository=call.text("repo"),
+            tag=call.text("tag"),
+            platform=call.text("platform"),
+            changes=read_changes(call, call.text("message")),
+        )
+        report(Progress("", image_id))
+
+    return await stream_progress(call, work, schema.progress)
+
+
+def read_changes(call: Call, message: str) -> Changes:
+    lines = tuple(call.request.query.getall("changes", []))
+    return Changes(lines, message, call.text("author"))
 
 
 @routes.get("/images/json")
@@ -79,7 +106,9 @@ async def image_load(call: Call) -> web.StreamResponse:
 
 @routes.post("/images/prune")
 async def image_prune(call: Call) -> web.StreamResponse:
-    raise not_yet("pruning images")
+    pruned = await call.services.images.prune(call.filters(PRUNE_FILTERS))
+    deleted = [schema.deleted(item) for item in pruned.deleted]
+    return json_response({"ImagesDeleted": deleted or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 
 @routes.get("/images/{name:.*}/get", stoppable=True)
@@ -144,8 +173,25 @@ async def build_prune(call: Call) -> web.StreamResponse:
 
 @routes.post("/commit")
 async def image_commit(call: Call) -> web.StreamResponse:
-    call.services.containers.get(call.text("container"))
-    raise not_yet("committing a container")
+    """An image of a container: its image, what it has changed, and its config with that of the body over it."""
+    services, message = call.services, call.text("comment")
+    body = await call.json(optional=True)
+
+    async def make(container: Container, write: Callable[[int], Awaitable[bool]]) -> str:
+        return await services.images.commit(
+            container.image_id,
+            container_schema.committed_config(container.config, body),
+            write,
+            repository=call.text("repo"),
+            tag=call.text("tag"),
+            container_id=container.id,
+            changes=read_changes(call, message),
+        )
+
+    image_id = await services.containers.commit(
+        call.text("container"), make, pause=call.flag("pause", default=True), message=message
+    )
+    return json_response({"Id": image_id}, status=201)
 
 
 @routes.get("/distribution/{name:.*}/json")

@@ -109,9 +109,14 @@ async def system_data_usage(call: Call) -> web.StreamResponse:
         users: dict[str, int] = {}
         for container in containers:
             users[container.image_id] = users.get(container.image_id, 0) + 1
-        data["LayersSize"] = sum(image.size_bytes for image in images)
+        data["LayersSize"], shared = services.images.usage()
         data["Images"] = [
-            image_schema.summary(image, call.version, containers=users.get(image.id, 0), shared_bytes=0)
+            image_schema.summary(
+                image,
+                call.version,
+                containers=users.get(image.id, 0),
+                shared_bytes=shared.get(image.id, 0),
+            )
             for image in images
         ]
     if "container" in types:

@@ -223,6 +223,18 @@ class Snapshots:
         _, text = await self._compare(container_id, diff_ids, paths=True)
         return [(path, kind) for path, kind in json.loads(text)]
 
+    async def write_changes(self, container_id: str, diff_ids: Sequence[str], out: int) -> bool:
+        """Write what the container has changed to the pipe ``out`` as a layer's tar; False if there is nothing."""
+        request = {
+            "rootfs": asdict(self.rootfs(container_id, diff_ids)),
+            "layers": [str(layer) for layer in self._layers(diff_ids)],
+        }
+        try:
+            result = await self._jobs.call("minid.images.layers:difference_job", request, [out])
+        except JobError as error:
+            raise Failed(f"the files of container {container_id[:12]} can't be read: {error}") from error
+        return bool(result["entries"])
+
     async def _compare(
         self, container_id: str, diff_ids: Sequence[str], *, paths: bool
     ) -> tuple[dict[str, Any], bytes]:
