@@ -231,3 +231,52 @@ def test_subnets_of_networks_avoid_the_host_s(make_engine: Callable[..., Engine]
         subprocess.run(["ip", "link", "del", taken], check=True)
     for number in range(count):
         assert wire("DELETE", f"/networks/n{number}").status == 204
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_five_hundred_starts_and_stops_leave_nothing(running: Running) -> None:
+    """A tenth of the containers are killed while they start, on bridges, with and without ports."""
+    wire = running.wire
+    wire.post("/networks/create", {"Name": "own"})
+    chance = random.Random(11)
+    failures: list[str] = []
+
+    def starts(count: int, seed: int) -> None:
+        mine = random.Random(seed)
+        for number in range(count):
+            mode = ("bridge", "own")[number % 2]
+            host_config = {"NetworkMode": mode, "PortBindings": {"80/tcp": [{}]} if number % 3 == 0 else {}}
+            body = {
+                "Image": running.image,
+                "Cmd": ["sleep", "300"],
+                "StopSignal": "SIGKILL",
+                "HostConfig": host_config,
+            }
+            container = wire.post("/containers/create", body).json["Id"]
+            killer = threading.Timer(
+                mine.uniform(0, 0.03), lambda it=container: wire.post(f"/containers/{it}/kill")
+            )
+            killed = number % 10 == 0
+            if killed:
+                killer.start()
+            started = wire.post(f"/containers/{container}/start")
+            if killed:
+                killer.join()
+            elif started.status != 204:
+                failures.append(started.message)
+            stopped = wire.post(f"/containers/{container}/stop")
+            if stopped.status not in (204, 304):
+                failures.append(stopped.message)
+            wire("DELETE", f"/containers/{container}", query={"force": "1"})
+
+    threads = [threading.Thread(target=starts, args=(125, chance.randrange(1000))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[:5]
+    assert wire.get("/containers/json", all="1") == []
+    assert reserved(running) == []
+    await_ports(running, 0)
+    assert wire("DELETE", "/networks/own").status == 204
