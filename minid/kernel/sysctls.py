@@ -1,5 +1,7 @@
 """Network sysctls of the calling thread's network namespace (``/proc/sys/net``; a part may hold dots)."""
 
+import os
+
 
 def path(*parts: str) -> str:
     return "/proc/sys/net/" + "/".join(parts)
@@ -22,3 +24,12 @@ def ensure(value: str, *parts: str) -> bool:
     with open(path(*parts), "w", encoding="ascii") as file:
         file.write(value)
     return True
+
+
+def keep_router_advertisements() -> None:
+    """An interface that forwards takes no routes from routers any more, unless told to (``accept_ra`` 2):
+    for a host that has its default route from one, switching forwarding on would end IPv6.
+    """
+    for interface in os.listdir(path("ipv6", "conf")):
+        if find("ipv6", "conf", interface, "accept_ra") == "1":
+            ensure("2", "ipv6", "conf", interface, "accept_ra")

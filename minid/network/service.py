@@ -290,6 +290,8 @@ class Networks:
         if sysctls.ensure("1", "ipv4", "ip_forward"):
             log.info("IPv4 forwarding is on now (net.ipv4.ip_forward=1): containers need it")
         if any(network.ipv6 for network in self._store.networks.values()):
+            if sysctls.find("ipv6", "conf", "all", "forwarding") == "0":
+                sysctls.keep_router_advertisements()
             changed = [sysctls.ensure("1", "ipv6", "conf", one, "forwarding") for one in ("default", "all")]
             if any(changed):
                 log.info("IPv6 forwarding is on now (net.ipv6.conf.all.forwarding=1): containers need it")
