@@ -383,3 +383,79 @@ def test_an_image_of_oci_form(wire: Wire, registry: Registry, docker_cli: Cli, t
 
 def engine_is_minid(wire: Wire) -> bool:
     return "minid" in json.dumps(wire.get("/version")).lower()
+
+
+# minictl registry test
+
+
+def steps(out: str) -> dict[str, str]:
+    """Result by step, of what ``minictl registry test`` prints."""
+    lines = [line for line in out.splitlines() if not line.startswith(" ")]
+    return {line[8:15].strip(): line[:8].strip() for line in lines}
+
+
+@pytest.fixture
+def tester(engine: Engine, tmp_path: Path, tidy: None, engine_kind: str) -> Cli:
+    if engine_kind != "minid":
+        pytest.skip("it is minid's own")
+    return make_cli("minictl", engine, tmp_path)
+
+
+def test_registry_test(tester: Cli, registry: Registry) -> None:
+    done = tester("registry", "test", f"{registry.address}/busybox:latest")
+    assert done.code == 0, done.out
+    expected = {
+        "name": "ok",
+        "rule": "ok",
+        "TCP": "ok",
+        "TLS": "note",
+        "/v2/": "ok",
+        "login": "ok",
+        "pull": "ok",
+        "push": "ok",
+    }
+    assert steps(done.out) == expected
+    assert "rule: 127.0.0.0/8 is always insecure" in done.out
+    for form in (f"http://{registry.address}/", f"https://{registry.address}/v2/", registry.address):
+        assert steps(tester.ok("registry", "test", form))["pull"] == "skipped"
+    pull_only = tester("registry", "test", "--no-push", f"{registry.address}/busybox")
+    assert steps(pull_only.out)["push"] == "skipped"
+    lines = [
+        json.loads(line)
+        for line in tester.ok("registry", "test", "--format", "json", registry.address).splitlines()
+    ]
+    assert [line["Step"] for line in lines] == ["name", "rule", "TCP", "TLS", "/v2/", "login", "pull"]
+    assert all(line["DurationMs"] >= 0 for line in lines)
+
+
+def test_registry_test_without_a_registry(tester: Cli) -> None:
+    done = tester("registry", "test", "127.0.0.1:1")
+    assert done.code == 1 and steps(done.out)["TCP"] == "FAILED"
+    assert "what to do: is the registry running there" in done.out
+    done = tester("registry", "test", "a b")
+    assert done.code == 1 and "is not the address of a registry" in done.err
+    assert tester("registry", "test", f"{'a' * 70}.invalid").code == 1
+
+
+def test_registry_test_of_a_password(tester: Cli, locked: Registry, engine: Engine) -> None:
+    name = f"{locked.address}/tested/box"
+    anonymous = tester("registry", "test", name)
+    assert anonymous.code == 1 and steps(anonymous.out)["login"] == "FAILED"
+    assert f"what to do: minictl login {locked.address}" in anonymous.out
+    tester("login", "-u", USER, "--password-stdin", locked.address, stdin=PASSWORD)
+    known = tester("registry", "test", name)
+    assert known.code == 0 and f"Basic: accepted as {USER}" in known.out
+    assert PASSWORD not in known.out and PASSWORD not in engine.log.read_text(errors="replace").replace(
+        "secrets", ""
+    )
+
+
+def test_registry_test_of_rights(tester: Cli, token_registry: Registry) -> None:
+    address = token_registry.address
+    tester("login", "-u", USER, "--password-stdin", address, stdin=PASSWORD)
+    assert steps(tester("registry", "test", f"{address}/team/box").out)["push"] == "ok"
+    refused = tester("registry", "test", f"{address}/team/read-only")
+    assert refused.code == 1
+    assert (steps(refused.out)["pull"], steps(refused.out)["push"]) == ("note", "FAILED")
+    assert "the account has no right to it" in refused.out
+    assert tester("registry", "test", "--no-push", f"{address}/team/read-only").code == 0

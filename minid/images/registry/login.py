@@ -13,9 +13,9 @@ from minid.images.registry.transport import Transport
 
 def host_to_log_in(server_address: str) -> str:
     """``host[:port]`` of what clients send: a host, a URL, Docker Hub's old index, or nothing (Docker Hub)."""
-    host = server_address.strip().partition("://")[2] or server_address.strip()
-    host = host.partition("/")[0]
-    if host in ("", DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN):
+    text = server_address.strip()
+    host = (text.partition("://")[2] if "://" in text else text).partition("/")[0]
+    if not text or host in (DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN):
         return DOCKER_HUB
     if not is_host_port(host):
         raise InvalidParameter(
