@@ -12,6 +12,7 @@ import os
 import signal
 from ctypes import c_long, c_uint64
 
+from minid.kernel import namespaces
 from minid.kernel.syscall import NR
 
 _INTO_CGROUP, _CHILD_SETTID, _CHILD_CLEARTID = 0x200000000, 0x01000000, 0x00200000
@@ -58,47 +59,60 @@ def _tid_address() -> int:
     return address.value or 0
 
 
-def fork(cgroup: str | None = None) -> int:
-    """os.fork() whose child is born in the cgroup v2 at directory ``cgroup``; for single-threaded processes
-    only.
+def fork(cgroup: str | None = None, mounts_of: int | None = None) -> int:
+    """os.fork() whose child is born in the cgroup v2 at directory ``cgroup`` and in the mount namespace (root
+    and working directory too) of the process behind the pidfd ``mounts_of``; for single-threaded processes only.
 
-    Without ``cgroup`` it is os.fork(). Where the kernel does not do it (before Linux 5.7, or a seccomp
+    A process that is born into a pid namespace is seen there from its first moment: with ``mounts_of`` there is
+    none in which its ``/proc/PID/root`` leads to the host.
+
+    Without both it is os.fork(). Where the kernel does not take the cgroup (before Linux 5.7, or a seccomp
     filter is in the way), the child moves itself. OSError: the cgroup is not there, may not be entered, or
-    is full (EAGAIN).
+    is full (EAGAIN); the process is gone (ESRCH).
     """
-    if cgroup is None:
-        return os.fork()
-    fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = None if cgroup is None else os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        address = _tid_address()
-        flags = _INTO_CGROUP | (_CHILD_SETTID | _CHILD_CLEARTID if address else 0)
-        arguments = _CloneArguments(flags=flags, child_tid=address, exit_signal=signal.SIGCHLD, cgroup=fd)
-        pointer, size, number = (
-            ctypes.byref(arguments),
-            c_long(ctypes.sizeof(arguments)),
-            c_long(NR["clone3"]),
-        )
-        _before()
-        pid: int = _syscall(number, pointer, size)
-        if pid == 0:
-            _after_child()
-            return 0
-        error = ctypes.get_errno()
-        _after_parent()
-        if pid > 0:
-            return pid
-        if error not in (errno.ENOSYS, errno.E2BIG, errno.EINVAL, errno.EPERM):
-            raise OSError(error, f"clone3: {os.strerror(error)}", cgroup)
+        visit = None if mounts_of is None else namespaces.MountVisit(mounts_of)
+        pid = -1
+        try:
+            pid = os.fork() if directory is None else _fork_into(directory, cgroup)
+        finally:
+            if visit is not None and pid != 0:
+                visit.end()
+        return pid
     finally:
-        os.close(fd)
-    return _fork_and_move(cgroup)
+        if directory is not None:
+            os.close(directory)
 
 
-def _fork_and_move(cgroup: str) -> int:
+def _fork_into(directory: int, name: str | None) -> int:
+    address = _tid_address()
+    flags = _INTO_CGROUP | (_CHILD_SETTID | _CHILD_CLEARTID if address else 0)
+    arguments = _CloneArguments(flags=flags, child_tid=address, exit_signal=signal.SIGCHLD, cgroup=directory)
+    pointer, size, number = (
+        ctypes.byref(arguments),
+        c_long(ctypes.sizeof(arguments)),
+        c_long(NR["clone3"]),
+    )
+    _before()
+    pid: int = _syscall(number, pointer, size)
+    if pid == 0:
+        _after_child()
+        return 0
+    error = ctypes.get_errno()
+    _after_parent()
+    if pid > 0:
+        return pid
+    if error not in (errno.ENOSYS, errno.E2BIG, errno.EINVAL, errno.EPERM):
+        raise OSError(error, f"clone3: {os.strerror(error)}", name)
+    return _fork_and_move(directory)
+
+
+def _fork_and_move(directory: int) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            fd = os.open(cgroup + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
             os.write(fd, b"0")
             os.close(fd)
         except OSError:

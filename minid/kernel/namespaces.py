@@ -35,5 +35,27 @@ def enter_path(path: str, kind: str) -> None:
 
 
 def enter_process(pidfd: int, kinds: Collection[str]) -> None:
-    """setns(2) into several namespaces of a process at once (Linux 5.8)."""
+    """setns(2) into several namespaces (or none) of a process at once (Linux 5.8)."""
+    if not kinds:
+        return
     syscall.setns(pidfd, flags(kinds))
+
+
+class MountVisit:
+    """This process (one thread) in the mount namespace and root of the process behind ``pidfd``, until ``end``.
+
+    Afterwards its root and working directory are ``/`` of its own mount namespace (setns(2)).
+    """
+
+    def __init__(self, pidfd: int) -> None:
+        self._own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscall.setns(pidfd, syscall.CLONE_NEWNS)
+        except OSError:
+            os.close(self._own)
+            raise
+
+    def end(self) -> None:
+        """Come back."""
+        syscall.setns(self._own, syscall.CLONE_NEWNS)
+        os.close(self._own)

@@ -67,20 +67,35 @@ def start_container(
         _become(spec["process"], task, seccomp, channel, as_init=bool(task.get("init")))
 
 
-def start_exec(sync: socket.socket, stdio: tuple[int, int, int], pidfd: int, request: dict[str, Any]) -> None:
-    """Run inside a running container: join its cgroup and namespaces, become the program."""
-    _take_descriptors(sync, stdio, pidfd)
+def start_exec(
+    sync: socket.socket,
+    stdio: tuple[int, int, int],
+    pidfd: int,
+    seccomp_fd: int | None,
+    cgroup_fds: list[int],
+    request: dict[str, Any],
+) -> None:
+    """Run inside a running container, in whose mount namespace this process was born: join its cgroup and the
+    other namespaces, become the program.
+
+    ``cgroup_fds``: files that take "0" for the writer (cgroups(7)); ``seccomp_fd``: the compiled filter.
+    """
+    filters = [] if seccomp_fd is None else [seccomp_fd]
+    kept = list(_take_descriptors(sync, stdio, pidfd, *filters, *cgroup_fds))
     channel = socket.socket(fileno=SYNC_FD)
     with _Reporting(channel):
         process.set_pdeathsig(signal.SIGKILL)
         os.setsid()
         os.umask(0)
-        if not request["cgroup_fork"]:
-            sandbox.join_cgroup(request["cgroup_procs"])
-        seccomp = _seccomp_program(request["seccomp"])
+        for fd in kept[1 + len(filters) :]:
+            os.write(fd, b"0")
+            os.close(fd)
+        seccomp = b""
+        if filters:
+            with open(kept[1], "rb") as file:
+                seccomp = file.read()
         namespaces.enter_process(PIDFD, request["namespaces"])
         os.close(PIDFD)
-        os.chdir("/")
         _report_ready(channel, request["process"], console=False)
         _become(request["process"], request, seccomp, channel, as_init=False)
 

@@ -68,11 +68,11 @@ class Launch:
         self.on_running: Callable[[], None] = lambda: None
         self.on_error: Callable[[messages.Message], None] = lambda message: None
 
-    def fork(self, entry: Entry, cgroup: str | None) -> None:
+    def fork(self, entry: Entry, cgroup: str | None, mounts_of: int | None = None) -> None:
         """Fork; the child calls ``entry(channel, stdio)`` and never returns from it.
 
-        ``cgroup``: the v2 cgroup it is born in, None where it has to join by itself. Raises OSError, with
-        nothing left open.
+        ``cgroup``: the v2 cgroup it is born in, None where it has to join by itself; ``mounts_of``: a pidfd
+        of the process in whose mount namespace it is born. Raises OSError, with nothing left open.
         """
         pipes = make_pipes(terminal=self._terminal, stdin=self._stdin)
         kept = [] if pipes is None else [fd for fd in pipes[:3] if fd is not None]
@@ -83,7 +83,7 @@ class Launch:
             ours, theirs = ends
             if pipes is None:
                 given.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
-            pid = clone.fork(cgroup)
+            pid = clone.fork(cgroup, mounts_of)
             if pid == 0:
                 try:
                     entry(theirs, pipes.child if pipes else (given[0], given[0], given[0]))

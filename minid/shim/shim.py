@@ -288,10 +288,8 @@ class Shim:
             raise OSError(3, "the container is not running")
         with open(fds.pop(0), "rb") as file:
             request = json.loads(file.read())
-        request["seccomp"] = self._task["seccomp"] if request["seccomp"] else ""
-        request["namespaces"] = [kind for kind in self._task["namespaces"] if kind != "pid"]
-        for same in ("seccomp_flags", "cgroup_procs", "cgroup_fork"):
-            request[same] = self._task[same]
+        request["namespaces"] = [kind for kind in self._task["namespaces"] if kind not in ("pid", "mount")]
+        request["seccomp_flags"] = self._task["seccomp_flags"]
         exec_id = message["exec_id"]
         answered = False
 
@@ -321,16 +319,29 @@ class Shim:
         launch.on_running = lambda: answer({"pid": launch.pid})
         launch.on_error = on_error
         init = self._launch
+        opened: list[int] = []  # of the host, which the child does not see
         try:
             if fds:
                 streams.attach(*_client(message, fds))
+            seccomp = None
+            if request["seccomp"] and self._task["seccomp"]:
+                seccomp = os.open(self._task["seccomp"], os.O_RDONLY | os.O_CLOEXEC)
+                opened.append(seccomp)
+            groups: list[int] = []
+            for path in () if self._task["cgroup_fork"] else self._task["cgroup_procs"]:
+                groups.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+                opened.append(groups[-1])
             launch.fork(
-                lambda channel, stdio: child.start_exec(channel, stdio, init.pidfd, request),
+                lambda channel, stdio: child.start_exec(channel, stdio, init.pidfd, seccomp, groups, request),
                 self._task["cgroup_fork"],
+                init.pidfd if "mount" in self._task["namespaces"] else None,
             )
         except (OSError, ValueError) as error:
             on_error({"error": str(error), "kind": type(error).__name__})
             self._finish_exec(exec_id)
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     def _exec(self, exec_id: str) -> "_Exec":
         running = self._execs.get(exec_id)

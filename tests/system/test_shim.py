@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -498,3 +499,33 @@ async def test_containers_that_share_namespaces_get_no_spare(boxes: Boxes, sleep
 
 def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+async def test_an_exec_is_never_seen_outside_the_containers_files(boxes: Boxes) -> None:
+    """A container with CAP_SYS_PTRACE may look at every process it sees through /proc/PID/root and cwd: from its first
+    moment on, an exec's root must be the container's.
+    """
+    script = (
+        "echo watching; while :; do for each in /proc/[0-9]*; do "
+        f"for link in root cwd; do test -e $each/$link{boxes.root} && echo escaped by $link; done; done; done"
+    )
+    box = boxes.make("sh", "-c", script, host_config=HostConfig(cap_add=("SYS_PTRACE",)))
+    with await box.start() as client:
+        await receive_until(client, b"watching\n")
+        for _ in range(60):
+            assert (await box.exec_output("true"))[0] == 0
+        await kill(box)
+        assert await receive_all(client) == b""
+
+
+async def test_an_exec_in_a_container_that_shares_everything_with_the_host(boxes: Boxes) -> None:
+    shared = HostConfig(uts_mode="host", ipc_mode="host", pid_mode="host", cgroupns_mode="host")
+    box = boxes.make("sleep", "1000", host_config=shared)
+    box.spec["linux"]["namespaces"] = [{"type": "mount"}]
+    box.spec["linux"]["sysctl"] = {}
+    box.boxes.options[box.id] = replace(boxes.options[box.id], namespaces={"mount": ""})
+    boxes.tasks.write_bundle(box.id, box.spec, boxes.options[box.id])
+    (await box.start()).close()
+    code, output = await box.exec_output("ls", "/")
+    assert code == 0 and output.split() == [b"bin", b"dev", b"etc", b"proc", b"sys", b"tmp"]
+    await kill(box)

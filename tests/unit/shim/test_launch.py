@@ -137,7 +137,7 @@ def test_settle_does_not_wait_for_others_who_hold_the_channel() -> None:
 
 
 def test_a_fork_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(cgroup: str | None) -> int:
+    def refuse(cgroup: str | None, mounts_of: int | None) -> int:
         raise OSError(errno.EAGAIN, "too many processes")
 
     monkeypatch.setattr(clone, "fork", refuse)
