@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from minid.errors import Failed, InvalidParameter, MinidError, NotFound
+from minid.errors import Failed, InvalidParameter, MinidError, NotFound, Unauthorized
 from minid.images import document
 from minid.images.catalog import Catalog
 from minid.images.content import ContentStore, DigestMismatch
@@ -83,7 +83,7 @@ class Pusher:
         self._pool = pool
         self._durability = durability
         self._fetch = fetch
-        self._limit = max(1, limit)
+        self._limit = limit
         self._retry_delays_s = retry_delays_s
 
     async def push(self, reference: Reference, destination: Destination, tell: Tell) -> None:
@@ -173,9 +173,12 @@ class Pusher:
         report: Report,
     ) -> None:
         digest, size_bytes = descriptor.digest, descriptor.size_bytes
-        if await self._retrying(lambda: destination.has_blob(digest, size_bytes)):
-            report("Layer already exists", None, None)
-            return
+        with contextlib.suppress(
+            Unauthorized
+        ):  # some may push and not look; if not that either, the upload tells
+            if await self._retrying(lambda: destination.has_blob(digest, size_bytes)):
+                report("Layer already exists", None, None)
+                return
         upload: Upload | None = None
         for path in self._candidates(digest, image, tag):
             try:
@@ -259,7 +262,7 @@ class Pusher:
             return
         while offset < descriptor.size_bytes:
             size_bytes = min(max(part_bytes, upload.part_min_bytes), descriptor.size_bytes - offset)
-            await destination.send_part(upload, blob.parts, size_bytes)
+            await destination.send_part(upload, blob.parts, size_bytes, descriptor.size_bytes)
             if upload.offset is None or upload.offset <= offset:
                 raise Transient(f"registry {destination.host}: an upload does not get on; try again")
             offset = upload.offset

@@ -48,6 +48,7 @@ __all__ = ["Auth", "Deleted", "HistoryEntry", "Image", "Images", "Progress"]
 
 DOWNLOADS_MAX = 3
 UPLOADS_MAX = 5
+UNLIMITED = 64  # what 0 means, as in dockerd
 UNUSED_KEEP_S = 24 * 3600
 RESERVED = "scratch"
 
@@ -83,6 +84,7 @@ class Images:
 
         Without ``jobs`` nothing can be loaded or imported.
         """
+        downloads_max, uploads_max = downloads_max or UNLIMITED, uploads_max or UNLIMITED
         self._events = events
         self._host = host or host_platform()
         self._content = ContentStore(layout.blobs)

@@ -117,12 +117,12 @@ class Destination:
                 upload.location = self._location(response)
             return True
 
-    async def send_part(self, upload: Upload, source: Source, size_bytes: int) -> None:
-        """PATCH ``size_bytes`` from the upload's offset on."""
+    async def send_part(self, upload: Upload, source: Source, size_bytes: int, total_bytes: int) -> None:
+        """PATCH ``size_bytes`` of ``total_bytes`` from the upload's offset on."""
         assert upload.offset is not None
         first = upload.offset
         headers = {**_OCTETS, "Content-Length": str(size_bytes)}
-        if first:
+        if size_bytes < total_bytes:  # some registries know no parts: only where there is no other way
             headers["Content-Range"] = f"{first}-{first + size_bytes - 1}"
         upload.offset = None
         response = await self._move("PATCH", upload.location, headers, lambda: source(first, size_bytes))

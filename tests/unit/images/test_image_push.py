@@ -218,6 +218,8 @@ async def test_parts_are_as_large_as_the_registry_wants(
     size = len(prepared.origin.blobs[prepared.big])
     patches = [length for method, length in prepared.target.bodies if method == "PATCH"]
     assert patches == [100_000, 2_000_000, size - 2_100_000]
+    ranges = [headers["Content-Range"] for headers in prepared.target.headers if "Content-Range" in headers]
+    assert ranges == ["100000-2099999", f"2100000-{size - 1}"]
 
 
 async def test_a_blob_that_has_changed_on_disk_is_not_the_registrys_fault(prepared: Prepared) -> None:
@@ -281,6 +283,13 @@ async def test_a_token_for_pull_and_push(prepared: Prepared) -> None:
         assert prepared.is_complete()
         assert tokens.queries[0]["scope"] == "repository:copy/app:pull,push"
         assert len(tokens.queries) == 1
+
+
+async def test_who_may_push_and_not_look(prepared: Prepared) -> None:
+    for digest in prepared.source_blobs:
+        prepared.target.statuses[digest] = [403]
+    await prepared.push()
+    assert prepared.is_complete()
 
 
 async def test_a_mount_asks_for_the_right_to_its_source(prepared: Prepared) -> None:
