@@ -24,18 +24,22 @@ FORWARDED_MAX = 64  # at a time, of one container
 CONNECTIONS_MAX = 32
 IDLE_S = 10.0
 DEAF_S = 0.5
+SETTLE_S = 1.0
 BACKLOG = 64
 
 log = logging.getLogger(__name__)
 
 
 class Sockets:
-    """In a container's namespace, bound and led to; made by a thread that visits it."""
+    """In a container's namespace, bound and led to; made by a thread that visits it, and later ``settle``d."""
 
-    def __init__(self, namespace: int, udp: socket.socket, tcp: socket.socket) -> None:
+    def __init__(
+        self, namespace: int, udp: socket.socket, tcp: socket.socket, nftables: Connection | None
+    ) -> None:
         self.namespace = namespace
         self.udp = udp
         self.tcp = tcp
+        self._nftables = nftables
 
     @classmethod
     def open(cls, pid: int, start_ticks: int) -> "Sockets":
@@ -62,10 +66,15 @@ class Sockets:
             tcp.close()
             with netns.inside(namespace):
                 udp, tcp = _bound(redirect.PORT)
-        finally:
-            if connection is not None:
-                connection.close()
-        return cls(namespace, udp, tcp)
+        return cls(namespace, udp, tcp, connection)
+
+    def settle(self) -> None:
+        """Blocking, up to 20 ms: closing a netlink socket of nftables waits for the kernel to free rules that
+        were removed here (by older kernels: anywhere). Nobody should wait for it. Idempotent.
+        """
+        if self._nftables is not None:
+            self._nftables.close()
+            self._nftables = None
 
     def make(self, family: int, kind: int) -> socket.socket:
         """A new socket in the namespace."""
@@ -125,8 +134,10 @@ class Nameserver:
         self._connections = 0
         self._resting: asyncio.TimerHandle | None = None  # UDP
         self._deaf: asyncio.TimerHandle | None = None  # TCP
+        self._settling: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
+        self._settling = self._loop.call_later(SETTLE_S, self._settle)
         self._loop.add_reader(self._sockets.udp.fileno(), self._read)
         self._loop.add_reader(self._sockets.tcp.fileno(), self._accept)
 
@@ -134,14 +145,20 @@ class Nameserver:
         """At once; what is under way ends without an answer. Idempotent."""
         if self._sockets.namespace < 0:
             return
-        for timer in (self._resting, self._deaf):
+        for timer in (self._resting, self._deaf, self._settling):
             if timer is not None:
                 timer.cancel()
+        if self._settling is not None:
+            self._settle()
         self._loop.remove_reader(self._sockets.udp.fileno())
         self._loop.remove_reader(self._sockets.tcp.fileno())
         for task in tuple(self._tasks):
             task.cancel()
         self._sockets.close()
+
+    def _settle(self) -> None:
+        self._settling = None
+        self._loop.run_in_executor(None, self._sockets.settle)
 
     # -- UDP
 

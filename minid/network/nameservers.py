@@ -41,6 +41,7 @@ class Nameservers:
             sockets = await asyncio.to_thread(Sockets.open, pid, start_ticks)
             if self._opening.get(container_id) is not turn:
                 sockets.close()  # closed meanwhile
+                await asyncio.to_thread(sockets.settle)
                 return
             nameserver = Nameserver(
                 sockets,

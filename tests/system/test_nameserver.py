@@ -1,5 +1,6 @@
 """A nameserver's sockets in a namespace of their own: what opening costs, and where there is no nftables."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -60,6 +61,7 @@ def test_opening_costs_a_start_nothing_much(sandbox: Sandbox) -> None:
         sockets = Sockets.open(one.pid, one.start_ticks)
         durations_s.append(time.perf_counter() - started)
         sockets.close()
+        sockets.settle()
     for one in others[1:]:
         one.close()
     assert min(durations_s) < 0.0015, durations_s
@@ -77,6 +79,7 @@ def test_opening_again_replaces_the_rules(sandbox: Sandbox) -> None:
         with sandbox.client(socket.SOCK_STREAM):
             sockets.tcp.accept()[0].close()
         sockets.close()
+        sockets.settle()
 
 
 def test_a_kernel_without_nftables(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +88,7 @@ def test_a_kernel_without_nftables(sandbox: Sandbox, monkeypatch: pytest.MonkeyP
     sockets = Sockets.open(sandbox.pid, sandbox.start_ticks)
     assert sockets.udp.getsockname() == sockets.tcp.getsockname() == (redirect.ADDRESS, redirect.PORT)
     sockets.close()
+    sockets.settle()
 
 
 def test_a_process_that_has_ended(sandbox: Sandbox) -> None:
@@ -99,4 +103,5 @@ async def test_closing_leaves_no_descriptor(sandbox: Sandbox) -> None:
     with sandbox.client(socket.SOCK_STREAM):
         server.close()
     server.close()
+    await asyncio.get_running_loop().shutdown_default_executor()
     assert len(os.listdir("/proc/self/fd")) == before
