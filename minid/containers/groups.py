@@ -41,7 +41,7 @@ class Groups:
         """Find the cgroup of a container that an earlier daemon started, wherever that daemon's own cgroup
         was.
         """
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             paths = json.loads((directory / "task.json").read_bytes())["cgroup_paths"]
             self._groups[container_id] = cgroups.reopen(paths)
 
