@@ -172,11 +172,31 @@ def test_volumes(checked: Checked, containers: dict[str, str]) -> None:
     checked("POST", "/volumes/prune")
 
 
-def test_networks(checked: Checked, containers: dict[str, str]) -> None:
+def test_networks(checked: Checked, containers: dict[str, str], busybox: str) -> None:
     assert {network["Name"] for network in checked("GET", "/networks")} >= {"none", "host"}
     assert containers["rich"] in checked("GET", "/networks/none")["Containers"]
     checked("GET", "/networks/nope")
     checked("DELETE", "/networks/none")
+    ipam = {"Config": [{"Subnet": "10.197.0.0/24", "AuxiliaryAddresses": {"x": "10.197.0.9"}}]}
+    for name in ("contract", "contract-2"):
+        checked("POST", "/networks/create", {"Name": name, "IPAM": ipam, "Labels": {"a": "b"}})
+        ipam = {}
+    # dockerd says 409 too, which the definition does not know
+    assert checked.wire.post("/networks/create", {"Name": "contract", "CheckDuplicate": True}).status == 409
+    body = {"Image": busybox, "Cmd": ["sleep", "60"], "HostConfig": {"NetworkMode": "contract"}}
+    container = checked("POST", "/containers/create", body)["Id"]
+    checked("POST", f"/containers/{container}/start")
+    settings = {"Aliases": ["a"], "DriverOpts": {"x": "y"}}
+    checked("POST", "/networks/contract-2/connect", {"Container": container, "EndpointConfig": settings})
+    checked("POST", "/networks/nope/connect", {"Container": container})
+    assert container in checked("GET", "/networks/contract")["Containers"]
+    networks = checked("GET", f"/containers/{container}/json")["NetworkSettings"]["Networks"]
+    assert set(networks) == {"contract", "contract-2"}
+    checked("GET", "/containers/json")
+    checked("DELETE", "/networks/contract")
+    checked("POST", "/networks/contract-2/disconnect", {"Container": container})
+    checked("DELETE", f"/containers/{container}", force="1")
+    checked("DELETE", "/networks/contract")
     checked("POST", "/networks/prune")
 
 
