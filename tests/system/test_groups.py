@@ -1,6 +1,5 @@
 """Cgroups by container id: made, found again, removed with whatever is in them."""
 
-import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -38,9 +37,8 @@ async def test_made_used_and_removed(tree: Tree) -> None:
         assert groups.stats("a")["pids"]["current"] == 1
         await groups.freeze("a")
         await groups.thaw("a")
-        removing = asyncio.ensure_future(groups.remove("a"))
-        assert await asyncio.to_thread(child.wait) == -9, "what is left in it is killed"
-        await removing
+        await groups.remove("a")
+        assert child.wait() == -9, "what is left in it is killed"
     assert tree.list() == []
     await groups.remove("a")
 
