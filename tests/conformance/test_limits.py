@@ -119,7 +119,9 @@ def test_oom_kill_is_reported(cli: Cli, wire: Wire, busybox: str) -> None:
     assert result.code == 137
     state = wire.get("/containers/oom/json")["State"]
     assert (state["ExitCode"], state["Status"]) == (137, "exited")
-    assert state["OOMKilled"] is True or wire.version == "1.41", "Docker 20.10 sometimes hears of it after the end"
+    assert state["OOMKilled"] is True or wire.version == "1.41", (
+        "Docker 20.10 sometimes hears of it after the end"
+    )
 
 
 def test_a_process_within_its_limit_lives(cli: Cli, wire: Wire, busybox: str) -> None:
