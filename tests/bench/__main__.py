@@ -81,6 +81,13 @@ def steps(
         images.debian().push(registry, "debian", "12")
         return measures.pull(contenders, f"{registry.address}/debian:12", 2 if quick else 5)
 
+    def push() -> list[Measure]:
+        if not images.have_mmdebstrap():
+            print("no mmdebstrap: the push is not measured", file=sys.stderr)
+            return []
+        images.debian().push(registry, "debian", "12")
+        return measures.push(contenders, f"{registry.address}/debian:12", place, 1 if quick else 3)
+
     return [
         ("daemon", lambda: measures.idle_daemon(contenders)),
         ("run", lambda: measures.run_true(contenders, image, 7 if quick else 25)),
@@ -88,6 +95,7 @@ def steps(
         ("exec", lambda: measures.exec_true(contenders, image, 7 if quick else 25)),
         ("ps", lambda: measures.ps_hundred(contenders, image, 7 if quick else 25)),
         ("pull", pull),
+        ("push", push),
         ("idle", lambda: measures.idle_containers(contenders, image, 10 if quick else 25, 3)),
     ]
 

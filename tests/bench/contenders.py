@@ -43,7 +43,10 @@ class Contender(ABC):
 
     def command(self, *arguments: str) -> list[str]:
         verb, *rest = arguments
-        more = {"run": self.run_options, "create": self.run_options, "pull": self.pull_options}.get(verb, ())
+        registry = self.pull_options
+        more = {"run": self.run_options, "create": self.run_options, "pull": registry, "push": registry}.get(
+            verb, ()
+        )
         return [*self.argv, verb, *more, *rest]
 
     def __call__(self, *arguments: str) -> str:

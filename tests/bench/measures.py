@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.bench import bare, memory
 from tests.bench.contenders import Contender, MinidContender
+from tests.registry import Registry
 from tests.wire import UnixConnection, Wire
 
 MIB = 1 << 20
@@ -174,6 +175,33 @@ def pull(contenders: list[Contender], image: str, rounds: int) -> list[Measure]:
             growth.figures[each.name] = peak.growth_bytes / MIB
     growth.value, growth.value_unit = growth.figures.get("minid"), "MiB"
     return [*measures, growth]
+
+
+def push(contenders: list[Contender], image: str, place: Path, rounds: int) -> list[Measure]:
+    """To a registry that is empty, each time, so that nothing can be mounted; and again, when all is there."""
+    times: dict[str, tuple[list[float], list[float]]] = {each.name: ([], []) for each in contenders}
+    for each in contenders:
+        each("pull", image)
+    for number in range(rounds):
+        for each in contenders:
+            target = Registry(place / f"target-{number}-{each.name}")
+            target.start()
+            try:
+                name = f"{target.address}/pushed:{number}"
+                each("tag", image, name)
+                for kept in times[each.name]:
+                    kept.append(each.timed("push", name))
+                each("rmi", name)
+            finally:
+                target.destroy()
+    for each in contenders:
+        each("rmi", image)
+    first = {name: statistics.median(kept[0]) for name, kept in times.items()}
+    again = {name: statistics.median(kept[1]) for name, kept in times.items()}
+    return [
+        ratio(Measure("push Debian, 3 layers, empty local registry", "s", first, limit=0.8)),
+        ratio(Measure("push again, everything is there", "s", again)),
+    ]
 
 
 def idle_containers(contenders: list[Contender], image: str, count: int, rounds: int) -> list[Measure]:
