@@ -107,7 +107,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_commit_changes(cli: Cli, wire: Wire, busybox: str, change: str) -> None:
+def test_commit_changes(cli: Cli, wire: Wire, busybox: str, change: str, engine_kind: str) -> None:
+    if engine_kind == "dockerd" and change.startswith("STOPSIGNAL"):
+        pytest.skip("STOPSIGNAL is no change for Docker")
     options = ("-e", "FROM=run", "--label", "own=label", "-w", "/srv")
     container = cli.ok("create", "--network", "none", *options, busybox, "sh")
     image_id = cli.ok("commit", "-c", change, container)
@@ -136,7 +138,7 @@ def test_commit_pauses(cli: Cli, wire: Wire, busybox: str) -> None:
     assert wire.post("/commit", container=container, pause="0").status == 201
     events = wire("GET", "/events", query={"since": since, "until": str(time.time())}).json_lines
     actions = [event["Action"] for event in events if event["Type"] == "container"]
-    assert actions == ["pause", "unpause", "commit", "commit"]
+    assert actions[0] == "pause" and sorted(actions) == ["commit", "commit", "pause", "unpause"]
 
 
 def rootfs_tar() -> bytes:
@@ -163,7 +165,7 @@ def test_import_of_an_export(cli: Cli, wire: Wire, busybox: str, packed: str) ->
     assert inspected["Architecture"] == "amd64" and inspected["Os"] == "linux"
 
 
-def test_import_platform_and_no_name(wire: Wire) -> None:
+def test_import_platform_and_no_name(wire: Wire, engine_kind: str) -> None:
     query = {"fromSrc": "-", "platform": "linux/arm64"}
     response = wire(
         "POST", "/images/create", rootfs_tar(), query=query, headers={"Content-Type": "text/plain"}
@@ -171,7 +173,8 @@ def test_import_platform_and_no_name(wire: Wire) -> None:
     assert response.status == 200, response.body
     image_id = response.json_lines[-1]["status"]
     inspected = wire.get(f"/images/{image_id}/json")
-    assert inspected["RepoTags"] in (None, []) and inspected["Architecture"] == "arm64"
+    assert inspected["RepoTags"] in (None, [])
+    assert engine_kind == "dockerd" or inspected["Architecture"] == "arm64"  # 20.10 takes only the system from it
     assert inspected["Comment"] == "Imported from -"
 
 
@@ -204,7 +207,9 @@ def _escaping() -> bytes:
 def load(wire: Wire, name: str, *, label: str = "") -> str:
     """An image of its own by import; its id."""
     data = Layer().file(f"only-{name.replace(':', '-')}", name * 1000).done()
-    query = {"fromSrc": "-", "changes": f"LABEL {label}" if label else ""}
+    query = {"fromSrc": "-"}
+    if label:
+        query["changes"] = f"LABEL {label}"
     if name:
         query["repo"] = name
     response = wire("POST", "/images/create", data, query=query)

@@ -3,7 +3,7 @@
 import json
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ def read_in(members: Mapping[str, Any], directory: Path) -> list[LoadedImage]:
         return (directory / f"p-{member.number}.aside").read_bytes()
 
     return Archive(listing, read).images(HOST)
+
+
+def reader(contents: Sequence[bytes]) -> Callable[[Member, str], bytes]:
+    return lambda member, name: contents[member.number]
 
 
 def test_docker_form(tmp_path: Path) -> None:
@@ -192,10 +196,8 @@ def test_any_document_gives_images_or_an_error_for_the_client(
             ["file", name, number, len(data[name]), digest_of(data[name]), "none"]
             for number, name in enumerate(names)
         ]
-        contents = [data[name] for name in names]
         archive = Archive(
-            [*listing, ["link", "oci-layout", "config"]],
-            lambda member, _, held=tuple(contents): held[member.number],
+            [*listing, ["link", "oci-layout", "config"]], reader([data[name] for name in names])
         )
         try:
             images = archive.images(HOST)
