@@ -8,23 +8,21 @@ import asyncio
 import dataclasses
 import ipaddress
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from minid.containers import etcfiles
+from minid.containers.endpoints import NONE, Settings, endpoint_settings, is_mac
 from minid.containers.model import Container, ContainerConfig, HostConfig, NetworkingConfig, PortBinding
 from minid.containers.naming import Naming
+from minid.containers.ports import Bindings, port_specs, spec_fits, specs_of, without_bindings
 from minid.containers.store import Store
-from minid.containers.validate import check_ports, parse_port
+from minid.containers.validate import check_ports
 from minid.errors import Forbidden, InvalidParameter, NotFound
 from minid.layout import Layout
-from minid.network.model import Endpoint, EndpointRequest, Network, PortSpec, Sandbox
+from minid.network.model import Endpoint, EndpointRequest, Network, Sandbox
 from minid.network.service import Networks
-
-Settings = Mapping[str, Any]
-Bindings = Mapping[str, tuple[PortBinding, ...] | None]
-NONE: Settings = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class Networking:
         """
         mode = host_config.network_mode
         given = {
-            self._name(ref): _endpoint_settings(ref, raw) for ref, raw in networking.endpoints_config.items()
+            self._name(ref): endpoint_settings(ref, raw) for ref, raw in networking.endpoints_config.items()
         }
         if not has_own_networks(mode):
             if set(given) - {mode}:
@@ -90,7 +88,7 @@ class Networking:
                 raise InvalidParameter(
                     "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
                 )
-        if config.mac_address and not _is_mac(config.mac_address):
+        if config.mac_address and not is_mac(config.mac_address):
             raise InvalidParameter(f"{config.mac_address} is not a valid mac address")
         for link in host_config.links or ():
             ref, _ = parse_link(link)
@@ -131,7 +129,7 @@ class Networking:
                 subnets = [subnet for subnet in network.subnets if subnet.version == version]
                 if not any(ipaddress.ip_address(text) in ipaddress.ip_network(one.subnet) for one in subnets):
                     raise InvalidParameter(f"no configured subnet or ip-range contain the IP address {text}")
-        if settings.get("MacAddress") and not _is_mac(settings["MacAddress"]):
+        if settings.get("MacAddress") and not is_mac(settings["MacAddress"]):
             raise InvalidParameter(f"invalid MAC address: {settings['MacAddress']}")
 
     # -- at start and end
@@ -200,7 +198,7 @@ class Networking:
     async def connect(self, container: Container, ref: str, raw: Any) -> Container:
         """``network connect``: at once if it runs, else at its next start. The container's new record."""
         network = self._networks.get(ref)
-        settings = _endpoint_settings(network.name, raw)
+        settings = endpoint_settings(network.name, raw)
         mode = container.host_config.network_mode
         if mode == "host" or mode.startswith("container:"):
             raise InvalidParameter(
@@ -437,62 +435,6 @@ def dns_names(container: Container, aliases: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-def port_specs(container: Container) -> list[PortSpec]:
-    """What ``-p`` and ``-P`` ask for; fixed host ports before those that may be any."""
-    host_config = container.host_config
-    specs = specs_of(host_config.port_bindings)
-    if host_config.publish_all_ports:
-        bound = {(spec.protocol, spec.container_port) for spec in specs}
-        for key in container.config.exposed_ports:
-            ports, protocol = parse_port(key)
-            specs += [PortSpec(protocol, port) for port in ports if (protocol, port) not in bound]
-    return sorted(specs, key=lambda spec: (spec.host_ports[0] == 0, spec.host_ports[1] - spec.host_ports[0]))
-
-
-def specs_of(all_bindings: Bindings) -> list[PortSpec]:
-    """The API's ``PortBindings``, port by port."""
-    specs: list[PortSpec] = []
-    for key, bindings in all_bindings.items():
-        ports, protocol = parse_port(key)
-        for binding in bindings or (PortBinding(),):
-            first, _, last = binding.host_port.partition("-")
-            low = int(first or 0)
-            high = int(last or first or 0)
-            for offset, port in enumerate(ports):
-                # a range of container ports takes one host port after the other, a single one any of the range
-                chosen = (low + offset, low + offset) if low and len(ports) > 1 else (low, high)
-                specs.append(PortSpec(protocol, port, binding.host_ip, chosen))
-    return specs
-
-
-def without_bindings(all_bindings: Bindings, unwanted: Bindings) -> dict[str, tuple[PortBinding, ...] | None]:
-    """What is left of the wanted bindings; no host address or port in ``unwanted`` means any."""
-    result = dict(all_bindings)
-    for key, bindings in unwanted.items():
-        kept = [
-            one
-            for one in result.pop(key, None) or ()
-            if not any(
-                one.host_ip in (other.host_ip or one.host_ip,)
-                and one.host_port in ("", other.host_port or one.host_port)
-                for other in bindings or (PortBinding(),)
-            )
-        ]
-        if kept:
-            result[key] = tuple(kept)
-    return result
-
-
-def spec_fits(spec: PortSpec, record: Mapping[str, Any]) -> bool:
-    """Whether a published port is one that ``spec`` names; it may leave out host address and port."""
-    first, last = spec.host_ports
-    return (
-        (spec.protocol, spec.container_port) == (record["protocol"], record["container_port"])
-        and spec.host_ip in ("", record["host_ip"])
-        and (first == 0 or first <= record["host_port"] <= last)
-    )
-
-
 def parse_link(text: str) -> tuple[str, str]:
     """``container:alias`` (either may be a path, as old clients write them). Raises InvalidParameter."""
     ref, _, alias = text.partition(":")
@@ -503,53 +445,5 @@ def parse_link(text: str) -> tuple[str, str]:
     return ref, alias
 
 
-def _endpoint_settings(name: str, raw: Any) -> Settings:
-    """The user's half of ``EndpointSettings``, checked for types."""
-    if raw is None:
-        return NONE
-    if not isinstance(raw, Mapping):
-        raise InvalidParameter(f"EndpointsConfig.{name}: expected an object")
-    folded = {str(key).lower(): value for key, value in raw.items()}
-    result: dict[str, Any] = {}
-    ipam = folded.get("ipamconfig")
-    if ipam is not None:
-        if not isinstance(ipam, Mapping):
-            raise InvalidParameter(f"EndpointsConfig.{name}.IPAMConfig: expected an object")
-        result["IPAMConfig"] = {key: value for key, value in ipam.items() if value}
-        for key in ("IPv4Address", "IPv6Address"):
-            if not isinstance(ipam.get(key) or "", str):
-                raise InvalidParameter(f"EndpointsConfig.{name}.IPAMConfig.{key}: expected a string")
-    for key in ("Links", "Aliases"):
-        value = folded.get(key.lower())
-        if value is not None:
-            if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
-                raise InvalidParameter(f"EndpointsConfig.{name}.{key}: expected a list of strings")
-            result[key] = list(value)
-    options = folded.get("driveropts")
-    if options is not None:
-        if not isinstance(options, Mapping):
-            raise InvalidParameter(f"EndpointsConfig.{name}.DriverOpts: expected an object")
-        result["DriverOpts"] = {str(key): str(value) for key, value in options.items()}
-    priority = folded.get("gwpriority")
-    if priority:
-        if not isinstance(priority, int):
-            raise InvalidParameter(f"EndpointsConfig.{name}.GwPriority: expected an integer")
-        result["GwPriority"] = priority
-    mac = folded.get("macaddress")
-    if mac:
-        if not isinstance(mac, str):
-            raise InvalidParameter(f"EndpointsConfig.{name}.MacAddress: expected a string")
-        result["MacAddress"] = mac
-    return result
-
-
 def _ends_with(ending: str) -> Callable[[str], bool]:
     return lambda line: line.endswith(ending)
-
-
-def _is_mac(text: str) -> bool:
-    parts = text.replace("-", ":").split(":")
-    try:
-        return len(parts) == 6 and all(len(part) == 2 and int(part, 16) >= 0 for part in parts)
-    except ValueError:
-        return False

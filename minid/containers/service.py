@@ -36,8 +36,9 @@ from minid.containers.model import (
     RestartPolicy,
     WaitResult,
 )
-from minid.containers.networking import Bindings, Networking
+from minid.containers.networking import Networking
 from minid.containers.news import News
+from minid.containers.ports import Bindings
 from minid.containers.runner import SIGKILL, Runner, signal_number
 from minid.containers.store import Store
 from minid.containers.tasks import Tasks

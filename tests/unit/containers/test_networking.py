@@ -6,7 +6,8 @@ import pytest
 
 from minid.containers import etcfiles
 from minid.containers.model import ContainerConfig, HostConfig, PortBinding
-from minid.containers.networking import dns_names, has_own_networks, parse_link, port_specs
+from minid.containers.networking import dns_names, has_own_networks, parse_link
+from minid.containers.ports import port_specs
 from minid.errors import InvalidParameter
 from minid.network.model import PortSpec
 from tests.unit.api.double import ID, container
