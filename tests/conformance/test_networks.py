@@ -71,7 +71,7 @@ def http(address: str, port: int, family: int = socket.AF_INET) -> bytes:
 
 
 def server(docker: Cli, name: str, image: str, *options: str, port: int = 80, text: str = "hello") -> None:
-    script = f"mkdir /w && echo {text} >/w/index.html && exec httpd -f -p {port} -h /w"
+    script = f"mkdir -p /w && echo {text} >/w/index.html && exec httpd -f -p {port} -h /w"
     docker.ok("run", "-d", "--name", name, *options, image, "sh", "-c", script)
     listening = f"until netstat -lnt | grep -q ':{port} '; do sleep 0.05; done"
     docker.ok("exec", name, "sh", "-c", listening)
