@@ -103,8 +103,8 @@ class Loader:
             job = asyncio.ensure_future(
                 self._jobs.call("minid.images.layers:receive_job", request, [reading, answer])
             )
-            await asyncio.sleep(0)  # now the request is sent, with copies of the descriptors
             try:
+                await asyncio.sleep(0)  # now the request is sent, with copies of the descriptors
                 await feed(writing, stream, job)
             finally:
                 os.close(writing)
