@@ -174,7 +174,9 @@ def test_import_platform_and_no_name(wire: Wire, engine_kind: str) -> None:
     image_id = response.json_lines[-1]["status"]
     inspected = wire.get(f"/images/{image_id}/json")
     assert inspected["RepoTags"] in (None, [])
-    assert engine_kind == "dockerd" or inspected["Architecture"] == "arm64"  # 20.10 takes only the system from it
+    assert (
+        engine_kind == "dockerd" or inspected["Architecture"] == "arm64"
+    )  # 20.10 takes only the system from it
     assert inspected["Comment"] == "Imported from -"
 
 
