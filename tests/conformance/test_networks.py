@@ -337,7 +337,7 @@ def test_ports_of_a_running_container_change(
     docker_cli.ok("restart", "-t", "0", "web")
     assert [one["HostPort"] for one in settings(wire, "web")["Ports"]["80/tcp"]] == [str(first)]
     minictl.ok("update", "--publish-rm", "80", "web")
-    assert settings(wire, "web")["Ports"] == {}
+    assert settings(wire, "web")["Ports"] == {"80/tcp": None}, "exposed still"
     docker_cli.ok("stop", "-t", "0", "web")
     minictl.ok("update", "--publish-add", f"127.0.0.1:{second}:80", "web")
     assert wire.get("/containers/web/json")["HostConfig"]["PortBindings"] == {
