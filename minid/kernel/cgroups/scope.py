@@ -66,10 +66,10 @@ def _enter(directory: str, pid: int) -> bool:
         with contextlib.suppress(FileExistsError):
             os.mkdir(leaf)
         write(leaf + "/cgroup.procs", str(pid))
-    except (FileNotFoundError, OSError) as error:
-        if isinstance(error, ProcessLookupError) or os.path.isdir(leaf):
+    except OSError:
+        if os.path.isdir(leaf):
             raise
-        return False
+        return False  # it has just ended
     return True
 
 
