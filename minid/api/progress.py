@@ -9,7 +9,7 @@ from aiohttp import web
 
 from minid.api.answers import json_line
 from minid.api.call import Call
-from minid.api.failure import message_of, status_of
+from minid.api.failure import message_of
 from minid.images.model import Progress
 
 INTERVAL_S = 0.1
@@ -72,8 +72,8 @@ async def stream_progress(
             await task
         except Exception as error:
             message = message_of(error)
-            detail = {"code": status_of(error), "message": message}
-            await response.write(json_line({"errorDetail": detail, "error": message}))
+            # No code: of 401 the docker CLI 20.10 tells nothing but "authentication is required".
+            await response.write(json_line({"errorDetail": {"message": message}, "error": message}))
         await response.write_eof()
         return response
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -206,6 +207,14 @@ def locked() -> Iterator[Registry]:
     registry.destroy()
 
 
+def without_a_store(place: Path) -> Path:
+    """Without any credentials in its settings, docker takes docker-credential-pass where that is installed."""
+    path = place / "config.json"
+    path.write_text(json.dumps({"auths": {"unused.example": {"auth": "eDp5"}}}))
+    path.chmod(0o600)
+    return place
+
+
 def tagged(wire: Wire, busybox: str, name: str) -> str:
     repository, _, tag = name.rpartition(":")
     assert wire("POST", f"/images/{busybox}/tag", query={"repo": repository, "tag": tag}).status == 201
@@ -217,20 +226,18 @@ def test_log_in_push_log_out(
     client: str, engine: Engine, wire: Wire, locked: Registry, busybox: str, tmp_path: Path, tidy: None
 ) -> None:
     name = tagged(wire, busybox, f"{locked.address}/{client}/box:1")
-    cli = make_cli(client, engine, tmp_path)
+    cli = make_cli(client, engine, without_a_store(tmp_path))
     try:
         anonymous = cli("push", name)
         assert anonymous.code == 1 and "no basic auth credentials" in anonymous.err
         wrong = cli("login", "-u", USER, "--password-stdin", locked.address, stdin="wrong")
         assert wrong.code == 1 and "unauthorized" in wrong.err.lower()
-        assert (
-            not (tmp_path / "config.json").exists() or "auths" not in (tmp_path / "config.json").read_text()
-        )
+        assert locked.address not in (tmp_path / "config.json").read_text()
         done = cli("login", "-u", USER, "--password-stdin", locked.address, stdin=PASSWORD)
         assert done.code == 0 and "Login Succeeded" in done.out
         config = tmp_path / "config.json"
         assert stat.S_IMODE(config.stat().st_mode) == 0o600
-        assert list(json.loads(config.read_text())["auths"]) == [locked.address]
+        assert list(json.loads(config.read_text())["auths"]) == ["unused.example", locked.address]
         assert ": digest: sha256:" in cli.ok("push", name)
         again = cli("login", locked.address)
         assert again.code == 0 and "Login Succeeded" in again.out
@@ -280,11 +287,54 @@ def test_credential_helpers(
         wire("DELETE", f"/images/{name}")
 
 
+@pytest.mark.skipif(
+    not (shutil.which("docker-credential-pass") and shutil.which("pass") and shutil.which("gpg")),
+    reason="golang-docker-credential-helpers, pass and gnupg are not installed",
+)
+def test_debians_own_helper(
+    engine: Engine, wire: Wire, locked: Registry, busybox: str, tmp_path: Path, tidy: None
+) -> None:
+    """docker-credential-pass: what either client stores in it, both use."""
+    gpg = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))  # its agent's socket needs a short path
+    env = {"GNUPGHOME": str(gpg), "PASSWORD_STORE_DIR": str(tmp_path / "store"), "HOME": str(tmp_path)}
+    settled = {**os.environ, **env}
+    make_key = [
+        "gpg",
+        "--batch",
+        "--passphrase",
+        "",
+        "--quick-gen-key",
+        "tests@minid.example",
+        "default",
+        "default",
+    ]
+    (tmp_path / "config.json").write_text(json.dumps({"credsStore": "pass"}))
+    docker, minictl = (make_cli(client, engine, tmp_path) for client in ("docker", "minictl"))
+    name = tagged(wire, busybox, f"{locked.address}/pass/box:1")
+    login = ("login", "-u", USER, "--password-stdin", locked.address)
+    try:
+        subprocess.run(make_key, env=settled, check=True, capture_output=True, timeout=60)
+        subprocess.run(["pass", "init", "tests@minid.example"], env=settled, check=True, capture_output=True)
+        for first, second in ((minictl, docker), (docker, minictl)):
+            done = first(*login, stdin=PASSWORD, env=env)
+            assert done.code == 0, done.err
+            assert '"auth":' not in (tmp_path / "config.json").read_text()
+            pushed = second("push", name, env=env)
+            assert pushed.code == 0, pushed.err
+            assert second("logout", locked.address, env=env).code == 0
+            assert first("push", name, env=env).code == 1
+    finally:
+        wire("DELETE", f"/images/{name}")
+        subprocess.run(["gpgconf", "--kill", "all"], env=settled, check=False)
+        shutil.rmtree(gpg, ignore_errors=True)
+
+
 def test_minictl_and_docker_share_what_they_know(
     engine: Engine, wire: Wire, locked: Registry, busybox: str, tmp_path: Path, tidy: None
 ) -> None:
     name = tagged(wire, busybox, f"{locked.address}/shared/box:1")
-    docker, minictl = (make_cli(client, engine, tmp_path) for client in ("docker", "minictl"))
+    place = without_a_store(tmp_path)
+    docker, minictl = (make_cli(client, engine, place) for client in ("docker", "minictl"))
     try:
         minictl("login", "-u", USER, "--password-stdin", locked.address, stdin=PASSWORD)
         assert docker("push", name).code == 0
@@ -340,7 +390,7 @@ def test_identity_tokens(
         tagged(wire, busybox, f"{token_registry.address}/team/{name}:{client}")
         for name in ("box", "copy", "read-only")
     ]
-    cli = make_cli(client, engine, tmp_path)
+    cli = make_cli(client, engine, without_a_store(tmp_path))
     try:
         done = cli("login", "-u", USER, "--password-stdin", token_registry.address, stdin=PASSWORD)
         assert done.code == 0 and "Login Succeeded" in done.out
