@@ -4,6 +4,7 @@ The same conformance tests run on both: dockerd proves that a test is right, min
 chosen by ``pytest --engine`` or ``MINID_TEST_ENGINE``. Readiness is what the daemon itself says through sd_notify(3).
 """
 
+import contextlib
 import os
 import select
 import shutil
@@ -186,6 +187,16 @@ class Minid(Engine):
         firewall = Firewall(f"minid-{device}")
         firewall.remove()
         firewall.close()
+
+    def destroy(self) -> None:
+        super().destroy()
+        for line in (
+            Path("/proc/self/cgroup").read_text().splitlines()
+        ):  # the empty parent stays, as /docker does
+            _, controllers, own = line.split(":", 2)
+            for hierarchy in (*controllers.removeprefix("name=").split(","), "."):
+                with contextlib.suppress(OSError):
+                    Path(f"/sys/fs/cgroup/{hierarchy}/{own.strip('/')}/{self.cgroup_parent}").rmdir()
 
 
 class Dockerd(Engine):
