@@ -180,19 +180,16 @@ class Minid(Engine):
         ]
 
     def destroy(self) -> None:
-        """A daemon that was killed had no chance to take its default bridge and firewall table away."""
+        """A daemon that was killed had no chance to take its default bridge and firewall table away; its
+        empty parent cgroup stays in any case, as ``/docker`` does.
+        """
         super().destroy()
         device = self.root.name[:15]
         bridge.remove(device)
         firewall = Firewall(f"minid-{device}")
         firewall.remove()
         firewall.close()
-
-    def destroy(self) -> None:
-        super().destroy()
-        for line in (
-            Path("/proc/self/cgroup").read_text().splitlines()
-        ):  # the empty parent stays, as /docker does
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, own = line.split(":", 2)
             for hierarchy in (*controllers.removeprefix("name=").split(","), "."):
                 with contextlib.suppress(OSError):
