@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.cli import Cli
+from tests.terminal import Terminal
 from tests.wire import Wire
 
 DETACH = "\x10\x11"  # ctrl-p ctrl-q
@@ -25,12 +26,24 @@ def test_interactive_shell(cli: Cli, busybox: str) -> None:
         assert terminal.wait() == 9
 
 
+def resize_until_seen(terminal: Terminal, rows: int, columns: int) -> None:
+    """The docker CLI sends the size it starts with before it listens for changes: one in between is lost to it."""
+    for attempt in range(20):
+        terminal.resize(rows, columns - attempt % 2)
+        terminal.resize(rows, columns)
+        try:
+            terminal.expect(f"{rows} {columns}", timeout_s=1.0)
+        except AssertionError:
+            continue
+        return
+    raise AssertionError(f"{rows} {columns} never came: {terminal.transcript!r}")
+
+
 def test_resize(cli: Cli, busybox: str) -> None:
     script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done"
     with cli.terminal("run", "-it", "--rm", "--network", "none", busybox, "sh", "-c", script) as terminal:
         terminal.expect("ready")
-        terminal.resize(50, 132)
-        terminal.expect(r"50 132")
+        resize_until_seen(terminal, 50, 132)
         terminal.resize(20, 40)
         terminal.expect(r"20 40")
         terminal.send("\x03")
