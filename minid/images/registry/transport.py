@@ -5,6 +5,7 @@ other, whatever redirects say. Every failure becomes a domain error that names t
 those that trying again may cure are ``Transient``.
 """
 
+import asyncio
 import errno
 import socket
 import ssl
@@ -21,6 +22,7 @@ from minid.images.registry.trust import explain
 
 CONNECT_TIMEOUT_S = 20
 STALL_TIMEOUT_S = 60
+DOCUMENT_TIMEOUT_S = 120  # for a manifest or an answer in JSON, all of it
 REDIRECTS_MAX = 5
 READ_BUFFER_BYTES = 1 << 20
 Body = Mapping[str, str] | bytes | AsyncIterable[bytes]  # a form, or bytes
@@ -168,19 +170,23 @@ class Transport:
                 read_bufsize=READ_BUFFER_BYTES,
                 headers={"User-Agent": f"minid/{__version__}"},
             )
+        # A server that sends its headers byte by byte never stalls; who streams a body has a watch of its own.
+        streams = data is not None and not isinstance(data, bytes | Mapping)
+        limit_s = None if streams else CONNECT_TIMEOUT_S + answer_timeout_s
         try:
-            return await self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=data,
-                allow_redirects=False,
-                ssl=context if context is not None else True,
-                proxy=proxy_for(url),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=answer_timeout_s
-                ),
-            )
+            async with asyncio.timeout(limit_s):
+                return await self._session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=data,
+                    allow_redirects=False,
+                    ssl=context if context is not None else True,
+                    proxy=proxy_for(url),
+                    timeout=aiohttp.ClientTimeout(
+                        total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=answer_timeout_s
+                    ),
+                )
         except _CONNECTION_ERRORS as error:
             raise translate(error, host_of(url), url.scheme) from error
 
@@ -218,12 +224,13 @@ async def read_limited(response: aiohttp.ClientResponse, limit_bytes: int, what:
     chunks: list[bytes] = []
     total = 0
     try:
-        while chunk := await response.content.readany():
-            total += len(chunk)
-            if total > limit_bytes:
-                response.close()
-                raise Failed(f"{what} from {host_of(response.url)} is longer than {limit_bytes} bytes")
-            chunks.append(chunk)
+        async with asyncio.timeout(DOCUMENT_TIMEOUT_S):
+            while chunk := await response.content.readany():
+                total += len(chunk)
+                if total > limit_bytes:
+                    response.close()
+                    raise Failed(f"{what} from {host_of(response.url)} is longer than {limit_bytes} bytes")
+                chunks.append(chunk)
     except _CONNECTION_ERRORS as error:
         raise translate(error, host_of(response.url)) from error
     return b"".join(chunks)

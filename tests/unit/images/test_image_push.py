@@ -1,22 +1,56 @@
 """Pushes: what is asked, what is sent, and what happens when the network or the registry misbehaves."""
 
 import asyncio
+import contextlib
 import functools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
-from minid.errors import Failed, InvalidParameter, MinidError, NotFound, Unauthorized
+from minid.errors import Failed, InvalidParameter, MinidError, NotFound, Unauthorized, Unavailable
 from minid.images.model import Progress
+from minid.images.registry.endpoint import Certificates, InsecureRules
+from minid.images.registry.transport import Transient, Transport, read_limited
 from minid.images.service import Auth
 from tests.unit.images.conftest import Place
 from tests.unit.images.in_process_registry import Built, TokenServer, layer_tar
 from tests.unit.images.uploading_registry import UploadingRegistry
 
 BIG = 3_000_000
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(serve: Serve) -> AsyncIterator[str]:
+    """A server of raw connections; its ``host:port``. Nothing of it is left afterwards."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await serve(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(client, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the transports close their sockets in a callback
 
 
 @functools.cache
@@ -350,6 +384,68 @@ async def test_an_upload_is_not_sent_to_a_host_that_must_be_secure(prepared: Pre
         await prepared.push()
 
 
+async def test_a_redirected_upload_goes_there_without_the_password(prepared: Prepared) -> None:
+    async with UploadingRegistry() as elsewhere:
+        elsewhere.uploads = prepared.target.uploads
+        elsewhere.blobs, elsewhere.held = prepared.target.blobs, prepared.target.held
+        prepared.target.basic = ("me", "secret")
+        prepared.target.redirect_uploads = f"http://{elsewhere.address}"
+        await prepared.push(auth=Auth("me", "secret"))
+        assert {method for method, _ in elsewhere.requests} == {"PATCH", "PUT"}
+        assert not [headers for headers in elsewhere.headers if "Authorization" in headers]
+    assert prepared.is_complete()
+
+
+async def test_redirects_in_a_circle_end(prepared: Prepared) -> None:
+    prepared.target.redirect_uploads = f"http://{prepared.target.address}"
+    with pytest.raises(Failed, match="an upload was sent elsewhere more than 5 times"):
+        await asyncio.wait_for(prepared.push(), 20)
+
+
+@pytest.mark.parametrize(
+    "fault", ["reads nothing", "answers nothing", "answers slowly", "answers nonsense", "ends at once"]
+)
+async def test_a_server_that_is_no_good(
+    prepared: Prepared, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bounded time, whatever it does."""
+    monkeypatch.setattr("minid.images.registry.uploads.STALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("minid.images.registry.uploads.FINISH_TIMEOUT_S", 0.2)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (first := await reader.read(1)) != b"\x16":  # it does not speak TLS
+            head = first + await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"HEAD"):
+                writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            elif head.startswith(b"POST"):
+                writer.write(b"HTTP/1.1 202 Accepted\r\nLocation: /v2/u\r\nContent-Length: 0\r\n\r\n")
+            elif head.startswith(b"GET"):
+                writer.write(b"HTTP/1.1 204 No Content\r\nLocation: /v2/u\r\nRange: 0-0\r\n\r\n")
+            elif fault == "answers nonsense":
+                writer.write(b"\x16\x03\x01 what?\r\n\r\n")
+            elif fault == "answers slowly":
+                for character in b"HTTP/1.1 202 Accepted\r\n" * 20:
+                    writer.write(bytes([character]))
+                    await asyncio.sleep(0.05)
+            elif fault == "answers nothing":
+                while await reader.read(65536):
+                    pass
+            elif fault == "reads nothing":
+                reader_transport = writer.transport
+                assert isinstance(reader_transport, asyncio.ReadTransport)
+                reader_transport.pause_reading()
+                await asyncio.sleep(30)
+            else:
+                writer.close()
+                return
+
+    async with serving(serve) as host:
+        name = f"{host}/copy/app:1"
+        prepared.place.images.tag(prepared.name, name)
+        with pytest.raises(Unavailable, match="registry 127"):
+            await asyncio.wait_for(prepared.place.images.push(name, progress=prepared.place.tell), 15)
+
+
 @pytest.mark.parametrize("location", ["ftp://x/y", "//", "http://", "http://[::1", "file:///etc/passwd"])
 async def test_strange_locations(prepared: Prepared, location: str) -> None:
     prepared.target.location = lambda name, upload: [location]
@@ -450,3 +546,32 @@ async def test_a_layer_that_is_not_to_be_had(
     place.images.tag(f"{source.address}/zstd", f"{target.address}/copy:1")
     with pytest.raises(Failed, match="pull the image again"):
         await place.images.push(f"{target.address}/copy:1", progress=place.tell)
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+async def test_a_server_that_sends_byte_by_byte(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never silent, never done: a request and the reading of a manifest have an end, too."""
+    monkeypatch.setattr("minid.images.registry.transport.CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("minid.images.registry.transport.DOCUMENT_TIMEOUT_S", 0.2)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + (b"Content-Length: 4000\r\n\r\n" if part == "body" else b"X: "))
+        while True:
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+
+    async with serving(serve) as host:
+        transport = Transport(InsecureRules.parse([]), Certificates([]))
+        response = None
+        try:
+            with pytest.raises(Transient, match="no answer in time"):
+                response = await transport.send(
+                    "GET", URL(f"http://{host}/v2/"), headers={}, answer_timeout_s=0.2
+                )
+                await asyncio.wait_for(read_limited(response, 10_000, "a manifest"), 5)
+            assert (response is not None) == (part == "body")
+        finally:
+            if response is not None:
+                response.close()
+            await transport.close()

@@ -31,6 +31,7 @@ class UploadingRegistry(InProcessRegistry):
     wrong_digests: int = 0
     part_min_bytes: int = 0
     begun: int = 0
+    redirect_uploads: str = ""  # where PATCH and PUT are redirected to (307)
 
     async def __aenter__(self) -> "UploadingRegistry":
         await super().__aenter__()
@@ -83,6 +84,9 @@ class UploadingRegistry(InProcessRegistry):
         if upload not in self.uploads:
             return self._error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
         data = self.uploads[upload]
+        if self.redirect_uploads and request.method != "GET":
+            target = f"{self.redirect_uploads}{request.rel_url}"
+            return web.Response(status=307, headers={"Location": target, "Connection": "close"})
         if request.method == "GET":
             if self.deaf:
                 return self._error(416, "RANGE_INVALID", "no")
