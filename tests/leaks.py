@@ -16,7 +16,9 @@ from minid.kernel import process
 from minid.kernel.cgroups.hierarchy import Mount, parse_mounts, parse_own
 
 # What SQLite makes and removes as it likes, and the cache of compiled seccomp filters.
-_COMING_AND_GOING = re.compile(r"minid\.db-(wal|shm|journal)$|/seccomp(/[0-9a-f]{64})?$|/blobs/unsynced$|/ports\.sock$")
+_COMING_AND_GOING = re.compile(
+    r"minid\.db-(wal|shm|journal)$|/seccomp(/[0-9a-f]{64})?$|/blobs/unsynced$|/ports\.sock$"
+)
 # Processes that minid starts when it needs them and ends when it has not needed them for a while (10 and 30 s);
 # each has one socket to the daemon.
 _RESTING = ("minid: forkserver of jobs", "minid: published ports")
