@@ -79,8 +79,20 @@ def story(make_engine: Callable[..., Engine], registry: Registry, tmp_path: Path
         port = free.getsockname()[1]
     docker, minictl = (make_cli(client, engine, tmp_path) for client in ("docker", "minictl"))
     docker.ok("run", "-d", "--name", "registry", "-p", f"{port}:5000", f"{registry.address}/registry")
+    serving(docker)
     yield Story(engine, docker, minictl, settings, f"{registry.address}/busybox:latest", port)
     docker.ok("rm", "-f", "-v", "registry")
+
+
+def serving(docker: Cli) -> None:
+    """Until the registry says in its log that it listens."""
+    with docker.popen("logs", "-f", "registry") as logs:
+        assert logs.stdout is not None and logs.stderr is not None
+        for line in logs.stderr:
+            if b"listening on" in line:
+                logs.kill()
+                return
+    raise AssertionError("the registry ended: " + docker("logs", "registry").err)
 
 
 def reloaded(story: Story, text: str) -> None:
