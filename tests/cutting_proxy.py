@@ -47,7 +47,11 @@ class CuttingProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target_port))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target_port))
+            except ConnectionRefusedError:
+                client.close()
+                continue
             self._sockets += [client, server]
             for source, sink, is_up in ((client, server, True), (server, client, False)):
                 thread = threading.Thread(target=self._copy, args=(source, sink, is_up))

@@ -155,7 +155,8 @@ class Pusher:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         await self._retrying(
-            lambda: destination.put_manifest(tag.tag, image.data, image.manifest.media_type, image.digest)
+            destination,
+            lambda: destination.put_manifest(tag.tag, image.data, image.manifest.media_type, image.digest),
         )
         self._sources.remember(image.image_id, tag)
         self._catalog.name(tag.trimmed().with_digest(image.digest), image.image_id)
@@ -176,7 +177,7 @@ class Pusher:
         with contextlib.suppress(
             Unauthorized
         ):  # some may push and not look; if not that either, the upload tells
-            if await self._retrying(lambda: destination.has_blob(digest, size_bytes)):
+            if await self._retrying(destination, lambda: destination.has_blob(digest, size_bytes)):
                 report("Layer already exists", None, None)
                 return
         upload: Upload | None = None
@@ -268,13 +269,13 @@ class Pusher:
             offset = upload.offset
         await destination.finish(upload, descriptor.digest, blob.parts, 0)
 
-    async def _retrying(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _retrying(self, destination: Destination, ask: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(len(self._retry_delays_s) + 1):
             try:
                 return await ask()
             except Transient as error:
-                if attempt >= len(self._retry_delays_s) or error.refused:
-                    raise
+                if attempt >= len(self._retry_delays_s) or (error.refused and not destination.reached):
+                    raise  # at once, if nobody was ever there
                 await asyncio.sleep(backoff_s(attempt, error, self._retry_delays_s))
         raise AssertionError("unreachable")
 

@@ -252,6 +252,27 @@ def test_log_in_push_log_out(
 
 
 @pytest.mark.parametrize("client", ["docker", "minictl"])
+def test_log_in_at_a_terminal(
+    client: str, engine: Engine, locked: Registry, tmp_path: Path, tidy: None
+) -> None:
+    """It asks; the password is not shown while it is typed, and is in no process's arguments."""
+    cli = make_cli(client, engine, without_a_store(tmp_path))
+    with cli.terminal("login", locked.address, columns=200) as terminal:
+        terminal.expect("Username: ")
+        terminal.send(f"{USER}\n")
+        terminal.expect("Password: ")
+        arguments = Path(f"/proc/{terminal.process.pid}/cmdline").read_bytes()
+        terminal.send(f"{PASSWORD}\n")
+        terminal.expect("Login Succeeded")
+        assert terminal.wait() == 0
+        assert PASSWORD not in terminal.transcript
+        assert PASSWORD.encode() not in arguments
+    assert locked.address in (tmp_path / "config.json").read_text()
+    refused = cli("login", "unused.example")  # not at a terminal, and what is stored can't be checked
+    assert refused.code == 1
+
+
+@pytest.mark.parametrize("client", ["docker", "minictl"])
 @pytest.mark.parametrize("kind", ["credsStore", "credHelpers"])
 def test_credential_helpers(
     client: str,

@@ -174,3 +174,18 @@ def test_uploads_at_once(
     cli.ok("tag", big, f"{other.address}/big:1")
     out = cli.ok("push", f"{other.address}/big:1")
     assert out.count(": Waiting") == 1 and out.count(": Pushed") == 2
+
+
+def test_a_registry_that_restarts_in_the_middle(started: Engine, other: Registry, big: str) -> None:
+    """It is refused for a moment; nothing is lost."""
+    wire = Wire(started.socket, "1.44")
+    with CuttingProxy(other.port) as proxy:
+        name = f"{proxy.address}/big"
+        wire("POST", f"/images/{big}/tag", query={"repo": name, "tag": "1"})
+        with wire.stream("POST", f"/images/{name}/push", query={"tag": "1"}, upgrade=False) as stream:
+            proxy.wait_for(MB)
+            other.stop()
+            other.start()
+            answer = stream.read_all()
+    assert b'"aux"' in answer and b"errorDetail" not in answer, answer[-500:]
+    check(other, "big", "1")

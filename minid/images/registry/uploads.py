@@ -75,6 +75,7 @@ class Destination:
         self._scope = f"repository:{reference.path}:pull,push"
         self._authorizer = Authorizer(transport, self.host, self._scope, auth)
         self._for_mounts: dict[str, Authorizer] = {}
+        self.reached = False  # whether it has ever answered
 
     async def has_blob(self, digest: str, size_bytes: int) -> bool:
         """One HEAD. A blob of another size than ``size_bytes`` does not count."""
@@ -203,6 +204,7 @@ class Destination:
             response = await self._transport.registry(
                 method, self.host, self._base + target, headers=headers or {}, authorization=used, data=data
             )
+            self.reached = True
             if response.status in expected:
                 return response
             challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
