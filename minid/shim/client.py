@@ -22,7 +22,7 @@ BOOT = (
     "from minid.shim.forkserver import main; main(int(sys.argv[1]), sys.argv[3:])"
 )
 
-IDLE_S = 30.0
+IDLE_S = 10.0
 
 log = logging.getLogger(__name__)
 

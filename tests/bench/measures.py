@@ -5,6 +5,7 @@ import shutil
 import statistics
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.registry import Registry
 from tests.wire import UnixConnection, Wire
 
 MIB = 1 << 20
+IDLE_AFTER_S = 12.0
 
 
 @dataclass
@@ -232,6 +234,7 @@ def idle_containers(contenders: list[Contender], image: str, count: int, rounds:
 
 def idle_daemon(contenders: list[Contender]) -> Measure:
     measure = Measure("idle daemon, PSS of all its processes", "MiB", limit=60)
+    time.sleep(IDLE_AFTER_S)  # idle is what has had nothing to do for a while: helpers end by then
     for each in contenders:
         if pids := each.daemon_pids():
             measure.figures[each.name] = memory.pss_bytes(pids) / MIB
