@@ -171,8 +171,3 @@ def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) 
             if attempt == 15:
                 raise
     raise AssertionError
-
-
-def pidfd_open(pid: int) -> int:
-    """pidfd_open(2)."""
-    return os.pidfd_open(pid)
