@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests import images
-from tests.bench import measures
+from tests.bench import measures, networks
 from tests.bench.contenders import Contender, MinidContender, present
 from tests.bench.measures import Measure
 from tests.registry import Registry
@@ -25,7 +25,10 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     parser.add_argument(
-        "--only", metavar="WORDS", default="", help="comma-separated: run api exec ps pull idle daemon"
+        "--only",
+        metavar="WORDS",
+        default="",
+        help="comma-separated: run api exec ps pull push network idle daemon",
     )
     parser.add_argument(
         "--without", metavar="NAMES", default="", help="comma-separated contenders to leave out"
@@ -96,6 +99,7 @@ def steps(
         ("ps", lambda: measures.ps_hundred(contenders, image, 7 if quick else 25)),
         ("pull", pull),
         ("push", push),
+        ("network", lambda: networks.measure([each.name for each in contenders], place, quick)),
         ("idle", lambda: measures.idle_containers(contenders, image, 10 if quick else 25, 3)),
     ]
 
@@ -109,6 +113,7 @@ def show(found: list[Measure], names: list[str]) -> None:
         cells = "".join(f"{number(measure.figures.get(name)):>10}" for name in columns)
         value = f"{measure.value:.2f} {measure.value_unit}" if measure.value is not None else ""
         target = f"<= {measure.limit:g}" if measure.limit is not None else ""
+        target = f">= {measure.floor:g}" if measure.floor is not None else target
         verdict = {True: "met", False: "MISSED", None: ""}[measure.met]
         print(f"{measure.title:{width}}{cells} {measure.unit:5}{value:>14}{target:>10}  {verdict}".rstrip())
 

@@ -21,7 +21,9 @@ IDLE_AFTER_S = 12.0
 
 @dataclass
 class Measure:
-    """One line of the table. ``figures`` by contender; ``value`` is what ``limit`` and ``aim`` are about."""
+    """One line of the table. ``figures`` by contender; ``value`` is what ``limit`` (at most), ``floor`` (at
+    least) and ``aim`` are about.
+    """
 
     title: str
     unit: str
@@ -29,12 +31,17 @@ class Measure:
     value: float | None = None
     value_unit: str = ""
     limit: float | None = None
+    floor: float | None = None
     aim: float | None = None
 
     @property
     def met(self) -> bool | None:
         """None: nothing to compare with on this machine."""
-        return None if self.value is None or self.limit is None else self.value <= self.limit
+        if self.value is None:
+            return None
+        if self.floor is not None:
+            return self.value >= self.floor
+        return None if self.limit is None else self.value <= self.limit
 
 
 def interleaved(
