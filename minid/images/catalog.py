@@ -153,6 +153,24 @@ class Catalog:
             raise NotFound(f"No such image: {image_id}")
         return found[0]
 
+    def exists(self, image_id: str) -> bool:
+        return bool(_column(self._database.connection, "SELECT id FROM images WHERE id = ?", image_id))
+
+    def parent(self, image_id: str) -> str:
+        """The id of the image that it was made from here, "" if from none."""
+        found = _column(self._database.connection, "SELECT parent_id FROM images WHERE id = ?", image_id)
+        return found[0] if found else ""
+
+    def set_manifest(self, image_id: str, digest: str, blobs: Iterable[str]) -> None:
+        """Let the manifest ``digest`` be the image's own from now on; ``blobs`` are kept beside those that it has."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE images SET manifest_digest = ?, synced = 0 WHERE id = ?", (digest, image_id)
+            )
+            connection.executemany(
+                "INSERT OR IGNORE INTO image_blobs VALUES (?, ?)", [(image_id, item) for item in blobs]
+            )
+
     def ids(self) -> list[str]:
         return _column(self._database.connection, "SELECT id FROM images")
 
@@ -273,6 +291,17 @@ class Catalog:
             "SELECT diff_id FROM layers WHERE unpacked_ns < ? "
             "AND diff_id NOT IN (SELECT diff_id FROM image_layers)",
             before_ns,
+        )
+
+    def unpacked_layers(self) -> dict[str, tuple[int, int]]:
+        """All that are unpacked: diff ID → size in bytes, time of unpacking in nanoseconds."""
+        rows = self._database.connection.execute("SELECT diff_id, size_bytes, unpacked_ns FROM layers")
+        return {row["diff_id"]: (row["size_bytes"], row["unpacked_ns"]) for row in rows}
+
+    def layers_of(self, image_id: str) -> list[str]:
+        """The diff IDs that the image needs, each once."""
+        return _column(
+            self._database.connection, "SELECT diff_id FROM image_layers WHERE image_id = ?", image_id
         )
 
     def layers(self) -> list[str]:

@@ -1,5 +1,6 @@
 """What images need of the layer store: the interface that ``minid.images.snapshots.Snapshots`` fulfils."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -11,6 +12,22 @@ class UnpackedLayer(Protocol):
 
     @property
     def entries(self) -> int: ...
+
+
+class MadeLayer(Protocol):
+    """A layer that was made here, with the size of its archive."""
+
+    @property
+    def diff_id(self) -> str: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def entries(self) -> int: ...
+
+    @property
+    def tar_bytes(self) -> int: ...
 
 
 class LayerStore(Protocol):
@@ -37,3 +54,11 @@ class LayerStore(Protocol):
 
     async def remove(self, diff_id: str) -> None:
         """Idempotent."""
+
+    async def adopt(
+        self, container_id: str, diff_ids: Sequence[str], *, latest_s: int | None = None
+    ) -> MadeLayer | None:
+        """See ``Snapshots.adopt``."""
+
+    async def rewrite(self, diff_id: str, out: int) -> int:
+        """See ``Snapshots.rewrite``."""

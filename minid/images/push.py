@@ -21,6 +21,7 @@ from minid.images.catalog import Catalog
 from minid.images.content import ContentStore, DigestMismatch
 from minid.images.digest import parse_digest, short
 from minid.images.durability import Durability
+from minid.images.making import Making
 from minid.images.manifest import Descriptor, Manifest, check_layers, parse_manifest
 from minid.images.model import Progress, Pushed
 from minid.images.pull import throttled
@@ -85,6 +86,7 @@ class Pusher:
         self._fetch = fetch
         self._limit = limit
         self._retry_delays_s = retry_delays_s
+        self.making: Making | None = None
 
     async def push(self, reference: Reference, destination: Destination, tell: Tell) -> None:
         """Push the tag of ``reference``, or all tags of its repository if it has none. Cancel it at any time.
@@ -100,6 +102,8 @@ class Pusher:
             image_id = self._catalog.find_name(tag)
             if image_id is None:
                 raise NotFound(f"tag does not exist: {tag.familiar}")
+            if self.making is not None:
+                await self.making.ensure_packed(image_id)
             image = self._pushable(image_id, tag)
             with self._retention.hold(image.blobs):
                 await self._push_image(image, tag, destination, slots, tell)

@@ -29,6 +29,7 @@ from minid.images.content import ContentStore
 from minid.images.digest import digest_of, is_digest, parse_digest
 from minid.images.layers import tar
 from minid.images.layers.header import END, header, padding
+from minid.images.making import Making
 from minid.images.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, parse_manifest
 from minid.images.model import Image
 from minid.images.platform import from_fields
@@ -79,6 +80,7 @@ class Saver:
         self._catalog = catalog
         self._retention = retention
         self._pool = pool
+        self.making: Making | None = None
 
     def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
         """The archive of ``names`` (a name without tag: all tags; an id: none), piece by piece.
@@ -119,14 +121,21 @@ class Saver:
         manifest = parse_manifest(data, image.media_type, f"manifest {image.manifest_digest}")
         if not isinstance(manifest, Manifest):
             raise Failed(f"image {image_id}: {image.manifest_digest} is not its manifest")
-        if all(self._content.has(layer.digest) for layer in manifest.layers):
+        if all(self._is_here(layer) for layer in manifest.layers):
             return _Saved(image, manifest, data)
         layers = [
-            layer if self._content.has(layer.digest) else self._other_blob(diff_id, image)
+            layer if self._is_here(layer) else self._other_blob(diff_id, image)
             for layer, diff_id in zip(manifest.layers, image.diff_ids, strict=True)
         ]
         other = Manifest(OCI_MANIFEST, manifest.config, tuple(layers))
         return _Saved(image, other, write_manifest(other))
+
+    def _is_here(self, layer: Descriptor) -> bool:
+        """As a blob, or unpacked, if it was made here."""
+        return self._content.has(layer.digest) or self._is_unpacked(layer)
+
+    def _is_unpacked(self, layer: Descriptor) -> bool:
+        return self.making is not None and self.making.is_unpacked(layer)
 
     def _other_blob(self, diff_id: str, image: Image) -> Descriptor:
         for other_id in self._catalog.ids():
@@ -145,6 +154,9 @@ class Saver:
 
     async def _stream(self, saved: Sequence[_Saved]) -> AsyncIterator[bytes]:
         layers = {layer.digest: layer.size_bytes for item in saved for layer in item.manifest.layers}
+        unpacked = {
+            layer.digest for item in saved for layer in item.manifest.layers if self._is_unpacked(layer)
+        }
         documents = {digest_of(item.data): item.data for item in saved}
         ids = {item.image.id for item in saved}
         with self._retention.hold([*layers, *documents, *ids]):
@@ -162,7 +174,8 @@ class Saver:
                 ]
             )
             for digest, size_bytes in sorted(layers.items()):
-                async for piece in self._layer(digest, size_bytes):
+                pieces = self._written if digest in unpacked else self._layer
+                async for piece in pieces(digest, size_bytes):
                     yield piece
             yield END
 
@@ -193,6 +206,27 @@ class Saver:
             if reading is not None:
                 await asyncio.wait([reading])
             os.close(fd)
+        yield padding(size_bytes)
+
+    async def _written(self, digest: str, size_bytes: int) -> AsyncIterator[bytes]:
+        """A layer that was made here, written again."""
+        assert self.making is not None
+        yield header(_path(digest).encode(), tar.REGULAR, mode=0o644, size=size_bytes)
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        job = asyncio.ensure_future(self.making.write_layer(digest, writing))
+        sent = 0
+        try:
+            await asyncio.sleep(0)  # now the request is sent, with a copy of the descriptor
+            os.close(writing)
+            while sent <= size_bytes and (piece := await self._pool.run(os.read, reading, READ_BYTES)):
+                sent += len(piece)
+                yield piece
+        finally:
+            os.close(reading)  # the job ends by SIGPIPE's error, if it has not ended
+            await asyncio.wait([job])
+        job.result()
+        if sent != size_bytes:
+            raise Failed(f"layer {digest} has been changed on disk: build the image again")
         yield padding(size_bytes)
 
 

@@ -17,9 +17,12 @@ from minid.images.content import ContentStore
 from minid.images.deletion import Deletion
 from minid.images.digest import is_digest
 from minid.images.durability import Durability
+from minid.images.gc import Collector, GcReport, Schedule
+from minid.images.gc_plan import Policy
 from minid.images.layerstore import LayerStore
 from minid.images.load import Loader
 from minid.images.local import Changes, LocalImages
+from minid.images.making import Making
 from minid.images.manifest import Descriptor
 from minid.images.model import Deleted, HistoryEntry, Image, Progress
 from minid.images.platform import Platform, host_platform, parse_platform
@@ -40,6 +43,7 @@ from minid.images.snapshots.driver import Jobs
 from minid.images.sources import ImageSources
 from minid.images.threads import BlockingPool
 from minid.images.transfer import BLOB_RETRY_DELAYS_S, Report, Transfers
+from minid.images.uses import ImageUses
 from minid.kernel import memory
 from minid.layout import Layout
 from minid.state import Database
@@ -115,6 +119,7 @@ class Images:
             self._host,
         )
         self._sources = ImageSources(database)
+        self._uses = ImageUses(database)
         self._pusher = Pusher(
             self._content,
             self._catalog,
@@ -129,7 +134,19 @@ class Images:
         self._saver = Saver(self._content, self._catalog, self._retention, self._pool)
         self._loader: Loader | None = None
         self._local: LocalImages | None = None
+        self.making: Making | None = None  # images that a build makes; None without ``jobs``
         if jobs is not None:
+            self.making = Making(
+                database,
+                self._content,
+                self._catalog,
+                self._retention,
+                snapshots,
+                self._durability,
+                events,
+                jobs,
+            )
+            self._pusher.making = self._saver.making = self.making
             self._loader = Loader(
                 self._content,
                 self._catalog,
@@ -145,6 +162,16 @@ class Images:
                 self._content, self._catalog, self._retention, snapshots, self._durability, events, jobs
             )
         self._deletion = Deletion(self._catalog, self._retention, self._durability, events)
+        self._collector = Collector(
+            self._catalog,
+            self._content,
+            self._retention,
+            self._uses,
+            self._durability,
+            events,
+            layout.blobs,
+            lambda image_id: self._deletion.in_use(image_id),
+        )
         self._recovery = Recovery(self._content, self._catalog, self._retention, snapshots, self._durability)
 
     # what the daemon wires
@@ -173,9 +200,10 @@ class Images:
     def held_layers(self, value: Callable[[], Collection[str]]) -> None:
         self._retention.held_layers = value
 
-    def hold(self, diff_ids: Iterable[str]) -> AbstractContextManager[None]:
-        """Keep layers from being removed while the context lasts (a container that is being made)."""
-        return self._retention.hold(diff_ids)
+    def hold(self, image: Image) -> AbstractContextManager[None]:
+        """Keep an image and its layers from being removed while the context lasts (a container is being made)."""
+        self._uses.touch([image.id])
+        return self._retention.hold([image.id, *image.diff_ids])
 
     def reload(self, insecure_registries: Iterable[str]) -> None:
         """SIGHUP: other insecure registries, and the certificates read again."""
@@ -192,12 +220,38 @@ class Images:
         await asyncio.to_thread(self._content.clean, keep_s=older_than_s)
         return await self._retention.sweep(older_than_s=older_than_s)
 
+    def schedule_collection(self, schedule: Schedule | None) -> None:
+        """How ``collect_by_schedule`` goes on from now; None: it waits for a schedule."""
+        self._collector.schedule = schedule
+
+    async def collect_by_schedule(self) -> None:
+        """Runs until it is cancelled; see ``Collector.run``."""
+        await self._collector.run()
+
+    def note_uses(self) -> None:
+        """Now and then: remember which images containers stand on."""
+        self._collector.note_uses()
+
+    async def collect(self, policy: Policy | None, *, dry_run: bool = False) -> GcReport:
+        """Remove what ``policy`` (None: the scheduled one) does not let stay; see ``Collector.collect``.
+
+        ``InvalidParameter`` without any limit.
+        """
+        schedule = self._collector.schedule
+        policy = policy or (schedule.policy if schedule else Policy())
+        if not policy.has_limit:
+            raise InvalidParameter(
+                "no limit is given: use max-age, max-size or min-free, or configure image-gc"
+            )
+        return await self._collector.collect(policy, dry_run=dry_run)
+
     async def settle(self) -> None:
         """Wait until all that has been pulled, tagged and removed so far is on the disk."""
         await self._durability.settle()
 
     async def close(self) -> None:
         """Stop pulls (they can go on later) and close connections."""
+        self._collector.note_uses()
         await self._transfers.close()
         await self._transport.close()
         self._durability.close()
@@ -297,6 +351,7 @@ class Images:
         finally:
             await asyncio.to_thread(memory.trim)  # the buffers of a large pull: 10 MB and more
         self._sources.remember(image.id, reference)
+        self._uses.touch([image.id])
         self._events.publish("image", "pull", reference.familiar, {"name": reference.familiar_name})
         return image
 
@@ -317,6 +372,7 @@ class Images:
         if tag:
             reference = reference.trimmed().with_tag(tag)
         await self._pusher.push(reference, Destination(self._transport, reference, auth), progress)
+        self._uses.touch(each.id for each in [self.find(str(reference))] if each is not None)
         self._events.publish("image", "push", reference.familiar, {"name": reference.familiar_name})
 
     def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
@@ -327,7 +383,9 @@ class Images:
         """Take in the images of an archive; their ids. See ``Loader.load``."""
         if self._loader is None:
             raise Unsupported("loading images is not possible here")
-        return await self._loader.load(stream, progress)
+        image_ids = await self._loader.load(stream, progress)
+        self._uses.touch(image_ids)
+        return image_ids
 
     async def _fetch_blob(
         self, descriptor: Descriptor, reference: Reference, auth: Auth | None, report: Report
@@ -348,7 +406,9 @@ class Images:
         wanted = parse_platform(platform, self._host) if platform else self._host
         if self._local is None:
             raise Unsupported("importing images is not possible here")
-        return await self._local.take_in(stream, _name(repository, tag), wanted, changes)
+        image_id = await self._local.take_in(stream, _name(repository, tag), wanted, changes)
+        self._uses.touch([image_id])
+        return image_id
 
     async def commit(
         self,
@@ -371,7 +431,9 @@ class Images:
             raise NotFound(
                 f"the container's image {base_id} has been removed: it cannot be committed"
             ) from None
-        return await self._local.commit(base, config, name, changes, container_id, write)
+        image_id = await self._local.commit(base, config, name, changes, container_id, write)
+        self._uses.touch([image_id, base.id])
+        return image_id
 
     async def prune(self, filters: Mapping[str, Sequence[str]]) -> pruning.Pruned:
         """Remove images that no container uses; without a filter, those without a tag."""

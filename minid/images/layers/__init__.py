@@ -4,6 +4,7 @@ code.
     tar      blocks to entries, pure             stream   pipe → inflate, hash → blocks, in a thread
     unpack   entries to files below the root     merge    several unpacked layers to one tree
     changes  what a container has changed     difference   the same as a layer's tar
+    canonical  layers that are made here
     members  an archive of images taken apart pack         a tar stream made into a layer's blob
     probe    what the kernel and the file system can do
 
@@ -15,6 +16,7 @@ import json
 import os
 from typing import Any
 
+from minid.images.layers.canonical import adopt_job, describe_job, rewrite_job
 from minid.images.layers.changes import changes_job
 from minid.images.layers.difference import difference_job
 from minid.images.layers.members import receive_job
@@ -28,13 +30,16 @@ from minid.kernel.files import grow_pipe, remove_tree, syncfs
 
 __all__ = [
     "TarError",
+    "adopt_job",
     "changes_job",
+    "describe_job",
     "difference_job",
     "merge_job",
     "pack_job",
     "probe_job",
     "receive_job",
     "remove_job",
+    "rewrite_job",
     "unpack_job",
 ]
 

@@ -32,8 +32,20 @@ class TreeWriter:
     archive.
     """
 
-    def __init__(self, out: int, enters: Enters = lambda path, directory: True) -> None:
+    def __init__(
+        self,
+        out: int,
+        enters: Enters = lambda path, directory: True,
+        *,
+        sparse: bool = True,
+        latest_s: int | None = None,
+    ) -> None:
+        """Without ``sparse``, holes are written as zeros, so that the bytes do not depend on how the file system
+        keeps a file. Times after ``latest_s`` (seconds since the epoch) are written as that.
+        """
         self._out = out
+        self._sparse_too = sparse
+        self._latest_s = latest_s
         self._enters = enters
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -94,7 +106,7 @@ class TreeWriter:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)  # replaced by now
             size = info.st_size
             xattrs = _xattrs(fd)
-            if size - info.st_blocks * 512 >= SPARSE_BYTES:
+            if self._sparse_too and size - info.st_blocks * 512 >= SPARSE_BYTES:
                 pieces = list(data_pieces(fd, size))
                 if size - sum(end - start for start, end in pieces) >= SPARSE_BYTES:
                     self._sparse(fd, raw, info, pieces, xattrs)
@@ -127,14 +139,14 @@ class TreeWriter:
         """Exactly ``end - start`` bytes: a file that shrinks meanwhile is filled up with zeros."""
         if end - start > SMALL_BYTES:
             self._flush()
-            start = self._send(fd, start, end)
+            start = self.send(fd, start, end)
         while start < end:
             data = os.pread(fd, min(end - start, 1 << 20), start) or bytes(min(end - start, 1 << 20))
             self._write(data)
             start += len(data)
 
-    def _send(self, fd: int, start: int, end: int) -> int:
-        """sendfile(2) as far as it goes; where it got to."""
+    def send(self, fd: int, start: int, end: int) -> int:
+        """Write a piece of a file: sendfile(2) as far as it goes; where it got to."""
         try:
             while start < end:
                 count = os.sendfile(self._out, fd, start, end - start)
@@ -158,6 +170,9 @@ class TreeWriter:
         sparse_real_size: int | None = None,
     ) -> None:
         device = info.st_rdev if kind in (tar.CHARACTER, tar.BLOCK_DEVICE) else 0
+        mtime_s = info.st_mtime_ns // 1_000_000_000
+        if self._latest_s is not None and mtime_s > self._latest_s:
+            mtime_s = self._latest_s
         self._write(
             header(
                 raw,
@@ -166,7 +181,7 @@ class TreeWriter:
                 uid=info.st_uid,
                 gid=info.st_gid,
                 size=size,
-                mtime_s=info.st_mtime_ns // 1_000_000_000,
+                mtime_s=mtime_s,
                 linkname=linkname,
                 major=os.major(device),
                 minor=os.minor(device),
@@ -187,11 +202,16 @@ class TreeWriter:
                 self._flush()
 
     def _flush(self) -> None:
-        data = memoryview(b"".join(self._waiting))
+        data = b"".join(self._waiting)
         self._waiting.clear()
         self._waiting_bytes = 0
-        while data:
-            data = data[os.write(self._out, data) :]
+        self.put(data)
+
+    def put(self, data: bytes) -> None:
+        """Where all bytes but those of ``send`` go."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._out, rest) :]
 
 
 def _xattrs(fd: int) -> dict[str, bytes]:

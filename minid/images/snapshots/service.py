@@ -31,6 +31,9 @@ DRIVERS: dict[str, Callable[[Path, Jobs, Callable[[Path], LayerRecord]], Driver]
 }
 
 
+PLAIN_LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+
 @dataclass(frozen=True, slots=True)
 class Unpacked:
     """A layer that is in the store. ``size_bytes`` is the sum of its regular files."""
@@ -38,6 +41,16 @@ class Unpacked:
     diff_id: str
     size_bytes: int
     entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A layer that was made here; ``tar_bytes`` is the size of its archive."""
+
+    diff_id: str
+    size_bytes: int
+    entries: int
+    tar_bytes: int
 
 
 class Snapshots:
@@ -251,6 +264,71 @@ class Snapshots:
             raise Failed(f"the files of container {container_id[:12]} can't be read: {error}") from error
         finally:
             os.close(answer)
+
+    # -- layers made here
+
+    async def adopt(
+        self, container_id: str, diff_ids: Sequence[str], *, latest_s: int | None = None
+    ) -> Adopted | None:
+        """Make a layer of what a root file system (``create_rootfs``) has of its own; None if that is nothing.
+
+        Nothing may run in it any more; afterwards there is nothing left but to ``remove_rootfs``. With ``latest_s``
+        no time in the layer is later. The caller sees to it that the layer reaches the disk. Raises Failed.
+        """
+        aside = self._root / "aside" / secrets.token_hex(8)
+        aside.mkdir(mode=0o700)
+        request = {
+            "rootfs": asdict(self.rootfs(container_id, diff_ids)),
+            "layers": [str(layer) for layer in self._layers(diff_ids)],
+            "directory": str(aside),
+            "latest_s": latest_s,
+        }
+        try:
+            if self._driver.style != "overlay":
+                return await self._describe(request, aside)
+            result = await self._jobs.call("minid.images.layers:adopt_job", request)
+            if not result["entries"]:
+                return None
+            place = self._layer(result["diff_id"])
+            await asyncio.to_thread(_publish, aside, place, sync=False)
+            return Adopted(**result)
+        except (JobError, OSError) as error:
+            raise Failed(f"a layer can't be made of what was changed: {error}") from error
+        finally:
+            if aside.exists():
+                self._clean(aside, -1)
+
+    async def _describe(self, request: dict[str, Any], aside: Path) -> Adopted | None:
+        fd = os.open(aside / "layer.tar", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            result = await self._jobs.call("minid.images.layers:describe_job", request, [fd])
+            if not result["entries"]:
+                return None
+            os.lseek(fd, 0, os.SEEK_SET)
+            unpacked = await self.unpack(result["diff_id"], PLAIN_LAYER, fd, sync=False)
+            return Adopted(unpacked.diff_id, unpacked.size_bytes, unpacked.entries, result["tar_bytes"])
+        finally:
+            os.close(fd)
+
+    async def rewrite(self, diff_id: str, out: int) -> int:
+        """Write a layer that was made here to the pipe or file ``out`` as the tar that its diff ID is of; its bytes.
+
+        Raises NotFound; Failed where its files are not what they were.
+        """
+        layer = self._layer(diff_id)
+        self._record(layer)
+        try:
+            result = await self._jobs.call(
+                "minid.images.layers:rewrite_job", {"directory": str(layer)}, [out]
+            )
+        except (JobError, OSError) as error:
+            raise Failed(f"layer {_short(diff_id)} can't be read: {error}") from error
+        if result["diff_id"] != diff_id:
+            raise Failed(
+                f"layer {_short(diff_id)} has been changed on disk: its files come to {result['diff_id']}; "
+                "build or pull the image again"
+            )
+        return int(result["tar_bytes"])
 
     # -- inside
 
