@@ -71,6 +71,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "image": (
         "Manage images",
         {
+            "gc": "image_gc:GC",
             "history": "images:HISTORY",
             "import": "archives:IMPORT",
             "inspect": "inspect:INSPECT_IMAGE",

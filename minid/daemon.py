@@ -30,6 +30,8 @@ from minid.containers.store import Store
 from minid.containers.tasks import Tasks
 from minid.errors import Failed, MinidError
 from minid.events import EventBus
+from minid.images.gc import Schedule
+from minid.images.gc_plan import Policy
 from minid.images.service import UNUSED_KEEP_S, Images
 from minid.images.snapshots import Snapshots
 from minid.kernel import memory
@@ -188,6 +190,7 @@ class Daemon:
             log.error("the configuration is wrong, the old one stays in force", extra={"error": error})
         else:
             self._config = config
+            self.images.schedule_collection(_collection(config))
             logfmt.configure(config.effective_log_level, config.log_format)
             log.info("configuration read again", extra={"changed": ",".join(applied) or "nothing"})
             if waiting:
@@ -203,6 +206,7 @@ class Daemon:
         await self.containers.reconcile()
         await self.networking.retain_running()
         self.tasks.ensure_spare()
+        self.images.schedule_collection(_collection(self._config))
 
     async def close(self) -> None:
         await self.containers.close()
@@ -232,8 +236,10 @@ async def _serve(config: Config, listeners: list[Listener]) -> None:
     )
     memory.trim()
     housekeeping = loop.create_task(_keep_house(daemon))
+    collecting = loop.create_task(daemon.images.collect_by_schedule())
     await stop.wait()
     housekeeping.cancel()
+    collecting.cancel()
     sdnotify.notify("STOPPING=1")
     log.info("stopping; containers go on running")
     await server.close()
@@ -245,12 +251,22 @@ async def _keep_house(daemon: Daemon) -> None:
     while True:
         await asyncio.sleep(HOUSEKEEPING_S)
         try:
+            daemon.images.note_uses()
             freed_bytes = await daemon.images.sweep(older_than_s=UNUSED_KEEP_S)
         except Exception:
             log.exception("housekeeping failed")
         else:
             if freed_bytes:
                 log.info("removed what no image needs", extra={"freed_bytes": freed_bytes})
+
+
+def _collection(config: Config) -> Schedule | None:
+    """When images are to be collected; None: never by itself."""
+    gc = config.image_gc
+    if gc is None:
+        return None
+    policy = Policy(gc.max_age_s, gc.max_size_bytes, gc.min_free_bytes, gc.tagged)
+    return Schedule(policy, gc.interval_s)
 
 
 def _seccomp_profile(config: Config) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minid.config.image_gc import ImageGc
 from minid.config.kinds import Pool, Ulimit
 from minid.errors import MinidError
 
@@ -45,6 +46,7 @@ class Config:
     cgroup_parent: str = ""  # "" is a child of the daemon's own cgroup
     insecure_registries: tuple[str, ...] = ()  # host[:port] or CIDR
     registry_mirrors: tuple[str, ...] = ()  # URLs with a trailing slash
+    image_gc: ImageGc | None = None
     debug: bool = False
     log_level: str = "info"
     log_format: str = "text"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minid.config import checks
+from minid.config.image_gc import IMAGE_GC
 from minid.config.kinds import (
     ANY_MAP,
     BOOL,
@@ -82,6 +83,7 @@ OPTIONS: tuple[Option, ...] = (
     _set("cgroup-parent", text(), "", "Parent cgroup of the containers (default: a child of the daemon's own)"),
     _set("insecure-registries", list_of(checks.insecure_registry), (), "Registry (host[:port] or CIDR) that may be without TLS", flag="insecure-registry", reload=True),
     _set("registry-mirrors", list_of(checks.registry_mirror), (), "Mirror of docker.io to ask first", flag="registry-mirror", why=_NOT_YET),
+    _set("image-gc", IMAGE_GC, None, "When images that nobody needs are removed", flag="", reload=True),
     _set("debug", BOOL, False, "Log at level debug", short="D", reload=True),
     _set("log-level", text(Choice(LOG_LEVELS, {"trace": "debug", "panic": "fatal", "": "info"})), "info", "debug, info, warn, error or fatal", short="l", reload=True),
     _set("log-format", text(Choice(("text", "json"), {"": "text"})), "text", "text or json"),

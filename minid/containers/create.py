@@ -89,7 +89,7 @@ class Creation:
             log_path=self._log_path(container_id, host_config),
             diff_ids=image.diff_ids,
         )
-        with self._images.hold(image.diff_ids):
+        with self._images.hold(image):
             await self._make(container)
         return Draft(self._store.get(container_id), tuple(warnings))
 

@@ -129,6 +129,20 @@ class ContentStore:
                     if is_digest(digest):
                         yield digest
 
+    def sizes(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """All blobs that are there: digest, size in bytes, time of the last change in nanoseconds."""
+        for digest in self.digests():
+            with contextlib.suppress(FileNotFoundError):
+                status = self.path(digest).stat()
+                yield digest, (status.st_size, status.st_mtime_ns)
+
+    def partial_sizes(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """As ``sizes``, of the unfinished downloads by their hex names."""
+        for name in self.partials():
+            with contextlib.suppress(FileNotFoundError):
+                status = (self._partial / name).stat()
+                yield name, (status.st_size, status.st_mtime_ns)
+
     def partials(self) -> list[str]:
         """The hex names of the unfinished downloads."""
         return sorted(path.name for path in self._partial.iterdir() if not path.suffix)

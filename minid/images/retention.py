@@ -60,6 +60,10 @@ class Retention:
                 if self._holds[key] <= 0:
                     del self._holds[key]
 
+    def is_held(self, key: str) -> bool:
+        """Whether somebody holds this blob, layer or image."""
+        return key in self._holds
+
     async def collect(self, diff_ids: Iterable[str], digests: Iterable[str]) -> tuple[list[str], int]:
         """Remove those given that nobody needs; returns the removed diff IDs and the bytes freed."""
         freed = 0

@@ -14,6 +14,7 @@ from minid.api.schema import container as container_schema
 from minid.api.schema import image as schema
 from minid.containers.model import Container
 from minid.errors import InvalidParameter, Unsupported
+from minid.images.gc_plan import Policy
 from minid.images.local import Changes
 from minid.images.model import Progress
 from minid.images.reference import parse
@@ -109,6 +110,21 @@ async def image_prune(call: Call) -> web.StreamResponse:
     pruned = await call.services.images.prune(call.filters(PRUNE_FILTERS))
     deleted = [schema.deleted(item) for item in pruned.deleted]
     return json_response({"ImagesDeleted": deleted or None, "SpaceReclaimed": pruned.reclaimed_bytes})
+
+
+@routes.post("/minid/images/gc")
+async def image_gc(call: Call) -> web.StreamResponse:
+    """Remove images by policy, an extension: max-age in seconds, max-size and min-free in bytes, tagged, dry-run."""
+    limits = [call.integer(name) for name in ("max-age", "max-size", "min-free")]
+    for value in limits:
+        if value is not None and value < 0:
+            raise InvalidParameter(f"a limit cannot be negative: {value}")
+    max_age_s, max_size_bytes, min_free_bytes = limits
+    policy = Policy(max_age_s, max_size_bytes, min_free_bytes, call.flag("tagged"))
+    report = await call.services.images.collect(
+        policy if policy.has_limit else None, dry_run=call.flag("dry-run")
+    )
+    return json_response(schema.gc_report(report))
 
 
 @routes.get("/images/{name:.*}/get", stoppable=True)

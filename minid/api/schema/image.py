@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from minid.api.schema.naming import seconds_of, timestamp, without_empty
+from minid.images.gc import GcReport
+from minid.images.gc_plan import Verdict
 from minid.images.model import Deleted, HistoryEntry, Image, Progress
 
 NONE_TAG = "<none>:<none>"
@@ -120,6 +122,30 @@ def history_entry(entry: HistoryEntry) -> dict[str, Any]:
 
 def deleted(item: Deleted) -> dict[str, str | None]:
     return {"Untagged": item.untagged} if item.untagged else {"Deleted": item.deleted}
+
+
+def gc_report(report: GcReport) -> dict[str, Any]:
+    """``POST /minid/images/gc``: an extension."""
+    return {
+        "DryRun": report.dry_run,
+        "Collected": [_verdict(each) for each in report.collected],
+        "Kept": [_verdict(each) for each in report.kept],
+        "SpaceReclaimed": report.freed_bytes,
+        "TotalSize": report.total_bytes,
+        "FreeSpace": report.free_bytes,
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    thing = verdict.thing
+    return {
+        "Kind": thing.kind,
+        "Id": thing.id,
+        "Names": list(thing.names),
+        "LastUsed": timestamp(thing.last_used_ns),
+        "Size": verdict.size_bytes,
+        "Reason": verdict.reason,
+    }
 
 
 def progress(report: Progress) -> dict[str, Any]:

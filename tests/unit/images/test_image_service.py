@@ -191,7 +191,7 @@ async def test_images_in_use(place: Place, registry: InProcessRegistry) -> None:
 
 async def test_layers_are_kept_while_somebody_holds_them(place: Place, registry: InProcessRegistry) -> None:
     image = await pulled(place, registry, "app", "a")
-    with place.images.hold(image.diff_ids):
+    with place.images.hold(image):
         await place.images.delete(image.id, force=True)
         assert place.layers.has(image.diff_ids[0])
     await place.images.sweep()
