@@ -16,3 +16,23 @@ A parsed instruction has its words as written; ``resolve`` expands what the refe
 
 Source: docs.docker.com/reference/dockerfile and docs.docker.com/reference/build-checks.
 """
+
+from minid.build.dockerfile.args import BUILDER_ARGS, PLATFORM_ARGS, PREDEFINED_ARGS, platform_args
+from minid.build.dockerfile.errors import DockerfileError, ExpansionError
+from minid.build.dockerfile.expansion import expand, process_words
+from minid.build.dockerfile.parser import parse, parse_trigger
+from minid.build.dockerfile.resolution import resolve
+
+__all__ = [
+    "BUILDER_ARGS",
+    "PLATFORM_ARGS",
+    "PREDEFINED_ARGS",
+    "DockerfileError",
+    "ExpansionError",
+    "expand",
+    "parse",
+    "parse_trigger",
+    "platform_args",
+    "process_words",
+    "resolve",
+]

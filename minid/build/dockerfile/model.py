@@ -4,8 +4,11 @@
 one whose words are final. Source: docs.docker.com/reference/dockerfile.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import ClassVar
+
+_LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,7 @@ class Heredoc:
     @property
     def text(self) -> str:
         """The content as a shell would hand it on: without leading tabs if it was ``<<-``."""
-        if not self.strip_tabs:
-            return self.content
-        return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
+        return _LEADING_TABS.sub("", self.content) if self.strip_tabs else self.content
 
 
 @dataclass(frozen=True, slots=True)
