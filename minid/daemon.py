@@ -32,6 +32,7 @@ from minid.errors import Failed, MinidError
 from minid.events import EventBus
 from minid.images.gc import Schedule
 from minid.images.gc_plan import Policy
+from minid.images.registries import Registries
 from minid.images.service import UNUSED_KEEP_S, Images
 from minid.images.snapshots import Snapshots
 from minid.kernel import memory
@@ -88,7 +89,11 @@ class Daemon:
             self.snapshots,
             self.events,
             self.jobs,
-            insecure_registries=config.insecure_registries,
+            registries=Registries(
+                insecure=config.insecure_registries,
+                rules=config.registries,
+                mirrors=config.registry_mirrors,
+            ),
             downloads_max=config.max_concurrent_downloads,
             uploads_max=config.max_concurrent_uploads,
         )
@@ -185,7 +190,9 @@ class Daemon:
         sdnotify.reloading()
         try:
             config, applied, waiting = reload_config(self._config)
-            self.images.reload(config.insecure_registries)
+            self.images.registries.reload(
+                config.insecure_registries, config.registries, config.registry_mirrors
+            )
         except MinidError as error:
             log.error("the configuration is wrong, the old one stays in force", extra={"error": error})
         else:

@@ -75,13 +75,13 @@ def _bool_from_text(text: str) -> bool:
     raise Wrong(f"expected true or false, got {text!r}")
 
 
-def _bool_from_file(node: Located) -> bool:
+def bool_of(node: Located) -> bool:
     if not isinstance(node.value, bool):
         raise Wrong(f"expected true or false, got {node.described()}", node.line)
     return node.value
 
 
-BOOL = Kind("", _bool_from_text, _bool_from_file)
+BOOL = Kind("", _bool_from_text, bool_of)
 
 
 def integer(minimum: int | None = None, maximum: int | None = None) -> Kind:
@@ -109,7 +109,7 @@ def integer(minimum: int | None = None, maximum: int | None = None) -> Kind:
     return Kind("int", from_text, from_file)
 
 
-def _text_of(node: Located) -> str:
+def text_of(node: Located) -> str:
     if not isinstance(node.value, str):
         hint = ""
         if isinstance(node.value, int | float) and not isinstance(node.value, bool):
@@ -124,7 +124,7 @@ def text(check: Check = _any_text, metavar: str = "string") -> Kind:
     """One line of text that ``check`` accepts (it returns the value to keep or raises ValueError)."""
 
     def from_file(node: Located) -> str:
-        return _wrapped(check, _text_of(node), node.line)
+        return _wrapped(check, text_of(node), node.line)
 
     def from_text(raw: str) -> str:
         return _wrapped(check, raw, 0)
@@ -132,7 +132,7 @@ def text(check: Check = _any_text, metavar: str = "string") -> Kind:
     return Kind(metavar, from_text, from_file)
 
 
-def _items(node: Located) -> list[Located]:
+def items(node: Located) -> list[Located]:
     if not isinstance(node.value, list):
         raise Wrong(f"expected a list, got {node.described()}", node.line)
     return node.value
@@ -143,12 +143,12 @@ def list_of(check: Check = _any_text, metavar: str = "list") -> Kind:
     item = text(check)
 
     def from_file(node: Located) -> tuple[str, ...]:
-        return tuple(item.from_file(each) for each in _items(node))
+        return tuple(item.from_file(each) for each in items(node))
 
     return Kind(metavar, item.from_text, from_file, tuple)
 
 
-def _entries(node: Located) -> tuple[tuple[str, int, Located], ...]:
+def entries(node: Located) -> tuple[tuple[str, int, Located], ...]:
     if not isinstance(node.value, Entries):
         raise Wrong(f"expected a mapping, got {node.described()}", node.line)
     return node.value.items
@@ -162,7 +162,7 @@ def _pair(raw: str) -> tuple[str, str]:
 
 
 def _map_from_file(node: Located) -> dict[str, str]:
-    return {key: _text_of(value) for key, _, value in _entries(node)}
+    return {key: text_of(value) for key, _, value in entries(node)}
 
 
 MAP = Kind("map", _pair, _map_from_file, dict)
@@ -174,7 +174,7 @@ def _switch(raw: str) -> tuple[str, bool]:
 
 
 def _switches_from_file(node: Located) -> dict[str, bool]:
-    return {key: _bool_from_file(value) for key, _, value in _entries(node)}
+    return {key: bool_of(value) for key, _, value in entries(node)}
 
 
 SWITCHES = Kind("set", _switch, _switches_from_file, dict)
@@ -190,7 +190,7 @@ def plain(node: Located) -> Any:
 
 
 def _any_map_from_file(node: Located) -> dict[str, Any]:
-    return {key: plain(value) for key, _, value in _entries(node)}
+    return {key: plain(value) for key, _, value in entries(node)}
 
 
 ANY_MAP = Kind("map", _pair, _any_map_from_file, dict)
@@ -211,7 +211,7 @@ def _size_from_file(node: Located) -> int:
     if isinstance(node.value, int) and not isinstance(node.value, bool) and node.value >= 0:
         return node.value
     try:
-        return size_bytes(_text_of(node))
+        return size_bytes(text_of(node))
     except Wrong as error:
         raise Wrong(str(error), node.line) from None
 
@@ -247,13 +247,13 @@ def ulimit(raw: str) -> Ulimit:
 def _ulimits_from_file(node: Located) -> dict[str, Ulimit]:
     limits = {}
     whole = integer(minimum=-1)
-    for name, line, value in _entries(node):
+    for name, line, value in entries(node):
         # Docker writes {"Name": "nofile", "Soft": 1024, "Hard": 4096} and, being Go, minds no case.
-        fields = {key.lower(): (key, each) for key, _, each in _entries(value)}
+        fields = {key.lower(): (key, each) for key, _, each in entries(value)}
         for key, each in fields.values():
             if key.lower() not in ("name", "soft", "hard"):
                 raise Wrong(f"{name}: {key}: unknown key (known are Name, Soft, Hard)", each.line)
-        if "name" in fields and _text_of(fields["name"][1]) != name:
+        if "name" in fields and text_of(fields["name"][1]) != name:
             raise Wrong(f"{name}: Name says {fields['name'][1].described()}", fields["name"][1].line)
         soft = whole.from_file(fields["soft"][1]) if "soft" in fields else 0
         hard = whole.from_file(fields["hard"][1]) if "hard" in fields else soft
@@ -290,11 +290,11 @@ def _pool_from_text(raw: str) -> Pool:
 
 def _pools_from_file(node: Located) -> tuple[Pool, ...]:
     pools = []
-    for item in _items(node):
-        fields = {key.lower(): value for key, _, value in _entries(item)}
+    for item in items(node):
+        fields = {key.lower(): value for key, _, value in entries(item)}
         if fields.keys() != {"base", "size"}:
             raise Wrong('expected {"base": "CIDR", "size": BITS}', item.line)
-        pools.append(_pool(_text_of(fields["base"]), integer().from_file(fields["size"]), item.line))
+        pools.append(_pool(text_of(fields["base"]), integer().from_file(fields["size"]), item.line))
     return tuple(pools)
 
 
@@ -315,7 +315,7 @@ def _join_network_opts(pairs: Sequence[tuple[str, dict[str, str]]]) -> dict[str,
 
 
 def _network_opts_from_file(node: Located) -> dict[str, Mapping[str, str]]:
-    return {driver: _map_from_file(value) for driver, _, value in _entries(node)}
+    return {driver: _map_from_file(value) for driver, _, value in entries(node)}
 
 
 NETWORK_OPTS = Kind("mapmap", _network_opt, _network_opts_from_file, _join_network_opts)

@@ -159,6 +159,8 @@ def _build(source: Source, read: _Read) -> Config:
         fields["hosts"] = (f"unix://{fields['exec_root']}/minid.sock",)
     problems = _log_problems(fields, warnings)
     problems += _label_conflicts(fields["labels"])
+    if fields["registry_mirrors"] and "docker.io" in fields["registries"]:
+        problems.append("registry-mirrors and registries both say what is asked for docker.io: take one away")
     if Path(fields["data_root"]) == Path(fields["exec_root"]):
         problems.append(f"data-root and exec-root are the same directory, {fields['data_root']}: choose two")
     if problems:

@@ -7,6 +7,7 @@ from typing import Any
 
 from minid.config.image_gc import ImageGc
 from minid.config.kinds import Pool, Ulimit
+from minid.config.registries import RegistryRule
 from minid.errors import MinidError
 
 DEFAULT_FILE = Path("/etc/minid/minid.yaml")
@@ -46,6 +47,7 @@ class Config:
     cgroup_parent: str = ""  # "" is a child of the daemon's own cgroup
     insecure_registries: tuple[str, ...] = ()  # host[:port] or CIDR
     registry_mirrors: tuple[str, ...] = ()  # URLs with a trailing slash
+    registries: Mapping[str, RegistryRule] = field(default_factory=dict)
     image_gc: ImageGc | None = None
     debug: bool = False
     log_level: str = "info"

@@ -26,6 +26,7 @@ from minid.config.kinds import (
     list_of,
     text,
 )
+from minid.config.registries import REGISTRIES
 
 NO_EFFECT = "has no effect in this version"
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -82,7 +83,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _set("cgroup-parent", text(), "", "Parent cgroup of the containers (default: a child of the daemon's own)"),
     _set("insecure-registries", list_of(checks.insecure_registry), (), "Registry (host[:port] or CIDR) that may be without TLS", flag="insecure-registry", reload=True),
-    _set("registry-mirrors", list_of(checks.registry_mirror), (), "Mirror of docker.io to ask first", flag="registry-mirror", why=_NOT_YET),
+    _set("registry-mirrors", list_of(checks.registry_mirror), (), "Mirror of docker.io to ask first", flag="registry-mirror", reload=True),
+    _set("registries", REGISTRIES, {}, "Hosts to ask for each registry", flag="", reload=True),
     _set("image-gc", IMAGE_GC, None, "When images that nobody needs are removed", flag="", reload=True),
     _set("debug", BOOL, False, "Log at level debug", short="D", reload=True),
     _set("log-level", text(Choice(LOG_LEVELS, {"trace": "debug", "panic": "fatal", "": "info"})), "info", "debug, info, warn, error or fatal", short="l", reload=True),

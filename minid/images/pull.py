@@ -29,7 +29,8 @@ from minid.images.manifest import (
 from minid.images.model import Progress
 from minid.images.platform import Platform, preferences
 from minid.images.reference import Reference
-from minid.images.registry.client import FetchedManifest, Repository
+from minid.images.registry.client import FetchedManifest
+from minid.images.registry.mirrors import Repositories
 from minid.images.retention import Retention
 from minid.images.threads import BlockingPool
 from minid.images.transfer import Layer, Report, Transfers
@@ -86,7 +87,7 @@ class Puller:
         self._host = host
 
     async def pull(
-        self, reference: Reference, repository: Repository, platform: Platform | None, tell: Tell
+        self, reference: Reference, repository: Repositories, platform: Platform | None, tell: Tell
     ) -> str:
         """Pull ``reference``, which has a tag or a digest, and return the image's id. Cancel it at any time."""
         wanted = reference.tag_or_digest
@@ -115,12 +116,14 @@ class Puller:
             if not isinstance(failure, Unavailable | Unauthorized):
                 await self._retention.collect([layer.diff_id for layer in fresh], resolved.blobs)
             raise failure
+        if not repository.route.is_plain and (served := repository.served()):
+            tell(Progress("", f"Served by: {served}; {repository.route.rule}"))
         verb = "Downloaded newer image for" if is_new else "Image is up to date for"
         tell(Progress("", f"Digest: {top.digest}"))
         tell(Progress("", f"Status: {verb} {reference.familiar}"))
         return resolved.manifest.config.digest
 
-    async def _top(self, reference: Reference, repository: Repository) -> FetchedManifest:
+    async def _top(self, reference: Reference, repository: Repositories) -> FetchedManifest:
         """What the name means at the registry now; from the store where that is known to be the same."""
         wanted = reference.tag_or_digest
         digest: str | None = reference.digest
@@ -140,7 +143,7 @@ class Puller:
             return None
 
     async def _resolve(
-        self, top: FetchedManifest, reference: Reference, repository: Repository, platform: Platform | None
+        self, top: FetchedManifest, reference: Reference, repository: Repositories, platform: Platform | None
     ) -> _Resolved:
         documents = [top]
         name = reference.familiar
@@ -162,18 +165,18 @@ class Puller:
         raise NotFound(f"{name}: indexes are nested more than {INDEX_DEPTH_MAX} deep")
 
     async def _chosen(
-        self, index: Index, platform: Platform, what: str, repository: Repository
+        self, index: Index, platform: Platform, what: str, repository: Repositories
     ) -> FetchedManifest:
         entry = choose(index, platform, what)
         fetched = self._stored(entry.digest) or await repository.manifest(entry.digest)
         return FetchedManifest(fetched.data, fetched.media_type or entry.media_type, fetched.digest)
 
-    async def _config(self, manifest: Manifest, repository: Repository) -> bytes:
+    async def _config(self, manifest: Manifest, repository: Repositories) -> bytes:
         if (stored := self._stored(manifest.config.digest)) is not None:
             return stored.data
         return await repository.blob(manifest.config, document.SIZE_MAX)
 
-    async def _fetch(self, layers: list[Layer], repository: Repository, tell: Tell) -> None:
+    async def _fetch(self, layers: list[Layer], repository: Repositories, tell: Tell) -> None:
         """Have all these layers unpacked. The first error stops the others."""
 
         async def one(layer: Layer) -> None:

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from minid.errors import InvalidParameter, MinidError, NotFound, Unsupported
@@ -29,14 +28,10 @@ from minid.images.platform import Platform, host_platform, parse_platform
 from minid.images.pull import Puller
 from minid.images.push import Pusher
 from minid.images.recovery import Recovery
-from minid.images.reference import DEFAULT_DOMAIN, OFFICIAL_PREFIX, Reference, parse, parse_exact
+from minid.images.reference import Reference, parse
+from minid.images.registries import Registries
 from minid.images.registry.authorizer import Auth
-from minid.images.registry.client import RETRY_DELAYS_S, Repository
-from minid.images.registry.endpoint import CERTS_DIRECTORIES, Certificates, InsecureRules, is_host_port
-from minid.images.registry.login import host_to_log_in, log_in
-from minid.images.registry.probe import Probe
-from minid.images.registry.transport import Transport
-from minid.images.registry.uploads import Destination
+from minid.images.registry.mirrors import Repositories
 from minid.images.retention import Retention
 from minid.images.save import Saver
 from minid.images.snapshots.driver import Jobs
@@ -77,24 +72,20 @@ class Images:
         events: EventBus,
         jobs: Jobs | None = None,
         *,
-        insecure_registries: Iterable[str] = (),
-        certs_directories: Sequence[Path] = CERTS_DIRECTORIES,
+        registries: Registries | None = None,
         downloads_max: int = DOWNLOADS_MAX,
         uploads_max: int = UPLOADS_MAX,
         host: Platform | None = None,
         retry_delays_s: tuple[float, ...] | None = None,
     ) -> None:
-        """``InvalidParameter`` for a malformed insecure registry. ``retry_delays_s`` is for tests.
-
-        Without ``jobs`` nothing can be loaded or imported.
-        """
+        """``retry_delays_s`` is for tests. Without ``jobs`` nothing can be loaded or imported."""
         downloads_max, uploads_max = downloads_max or UNLIMITED, uploads_max or UNLIMITED
         self._events = events
         self._host = host or host_platform()
         self._content = ContentStore(layout.blobs)
         self._catalog = Catalog(database, self._content)
         self._retention = Retention(self._catalog, self._content, snapshots)
-        self._transport = Transport(InsecureRules.parse(insecure_registries), Certificates(certs_directories))
+        self.registries = registries or Registries()
         self._durability = Durability(
             layout.blobs / "unsynced", [layout.blobs, layout.snapshots], self._catalog
         )
@@ -108,7 +99,6 @@ class Images:
             limit=downloads_max,
             retry_delays_s=retry_delays_s or BLOB_RETRY_DELAYS_S,
         )
-        self._retry_delays_s = retry_delays_s or RETRY_DELAYS_S
         self._puller = Puller(
             self._content,
             self._catalog,
@@ -205,10 +195,6 @@ class Images:
         self._uses.touch([image.id])
         return self._retention.hold([image.id, *image.diff_ids])
 
-    def reload(self, insecure_registries: Iterable[str]) -> None:
-        """SIGHUP: other insecure registries, and the certificates read again."""
-        self._transport.reload(InsecureRules.parse(insecure_registries))
-
     async def clean_up(self) -> None:
         """At start: remove what crashes and long forgotten pulls have left."""
         await self._recovery.run()
@@ -253,7 +239,7 @@ class Images:
         """Stop pulls (they can go on later) and close connections."""
         self._collector.note_uses()
         await self._transfers.close()
-        await self._transport.close()
+        await self.registries.close()
         self._durability.close()
         await asyncio.to_thread(self._pool.close)
 
@@ -327,7 +313,7 @@ class Images:
             reference = reference.trimmed().with_digest(tag)
         elif tag:
             reference = reference.trimmed().with_tag(tag)
-        repository = Repository(self._transport, reference, auth, retry_delays_s=self._retry_delays_s)
+        repository = self.registries.repository(reference, auth, lambda text: progress(Progress("", text)))
         if not all_tags:
             return await self._pull_one(reference.with_default_tag(), repository, wanted, progress)
         if not reference.is_name_only:
@@ -342,7 +328,7 @@ class Images:
     async def _pull_one(
         self,
         reference: Reference,
-        repository: Repository,
+        repository: Repositories,
         platform: Platform | None,
         progress: Callable[[Progress], None],
     ) -> Image:
@@ -371,7 +357,7 @@ class Images:
         reference = _checked(parse(name))
         if tag:
             reference = reference.trimmed().with_tag(tag)
-        await self._pusher.push(reference, Destination(self._transport, reference, auth), progress)
+        await self._pusher.push(reference, self.registries.destination(reference, auth), progress)
         self._uses.touch(each.id for each in [self.find(str(reference))] if each is not None)
         self._events.publish("image", "push", reference.familiar, {"name": reference.familiar_name})
 
@@ -390,7 +376,7 @@ class Images:
     async def _fetch_blob(
         self, descriptor: Descriptor, reference: Reference, auth: Auth | None, report: Report
     ) -> None:
-        repository = Repository(self._transport, reference, auth, retry_delays_s=self._retry_delays_s)
+        repository = self.registries.repository(reference, auth)
         await self._transfers.ensure_blob(descriptor, repository, report)
 
     async def take_in(
@@ -450,26 +436,6 @@ class Images:
             for image in images
         }
         return sum(sizes.values()), shared
-
-    async def log_in(self, auth: Auth) -> str:
-        """Check ``auth`` with the registry that it names; returns an identity token, "" if there is none.
-
-        ``Unauthorized`` when it is refused; ``InvalidParameter``, ``Unavailable``, ``Failed``.
-        """
-        return await log_in(self._transport, host_to_log_in(auth.server_address), auth)
-
-    def probe(self, name: str, *, auth: Auth | None = None, try_push: bool = True) -> Probe:
-        """Try the registry ``HOST[:PORT][/REPOSITORY[:TAG]]`` step by step. ``InvalidParameter`` if it is none."""
-        host, _, rest = name.partition("/")
-        if not is_host_port(host):
-            raise InvalidParameter(f"{host!r:.200} is not the address of a registry: host[:port] is needed")
-        path, tag = "", ""
-        if rest:
-            reference = parse_exact(f"{host}/{rest}", shown=name)
-            path, tag = reference.path, reference.tag
-            if host == DEFAULT_DOMAIN and "/" not in path:
-                path = f"{OFFICIAL_PREFIX}{path}"
-        return Probe(self._transport, host, path, tag, auth, try_push=try_push)
 
 
 def _name(repository: str, tag: str) -> Reference | None:

@@ -22,7 +22,7 @@ from minid.images.content import ContentStore, DigestMismatch, Partial
 from minid.images.digest import short
 from minid.images.layerstore import LayerStore, UnpackedLayer
 from minid.images.manifest import Descriptor
-from minid.images.registry.client import Repository
+from minid.images.registry.mirrors import Repositories
 from minid.images.registry.transport import Transient, backoff_s
 from minid.images.retention import KeyedLocks, Retention
 from minid.images.threads import BlockingPool, settle
@@ -138,7 +138,7 @@ class Transfers:
             and self._snapshots.has(diff_id)
         )
 
-    async def ensure(self, layer: Layer, repository: Repository, report: Report) -> None:
+    async def ensure(self, layer: Layer, repository: Repositories, report: Report) -> None:
         """Have ``layer`` unpacked; hold it (``Retention.hold``) meanwhile.
 
         Raises a ``MinidError``: ``Transient`` when the network failed, ``DigestMismatch`` or another when the
@@ -167,25 +167,31 @@ class Transfers:
             raise Unavailable("minid is stopping: pull again later, it will go on where it was")
         transfer.task.result()
 
-    async def ensure_blob(self, descriptor: Descriptor, repository: Repository, report: Report) -> None:
+    async def ensure_blob(self, descriptor: Descriptor, repository: Repositories, report: Report) -> None:
         """Have a layer's blob in the store, without unpacking it; hold it meanwhile.
 
         An image whose layer was there already in another form of compression has never needed its blob.
         """
         async with self._limit, self._blob_locks.hold(descriptor.digest):
-            if self._content.has(descriptor.digest):
-                return
-            partial = self._content.partial(descriptor.digest, descriptor.size_bytes)
-            try:
-                await self._download(descriptor, repository, partial, NoPipe(), report)
-                await self._pool.run(partial.verify)
-                await self._pool.run(partial.publish)
-            except BaseException as error:
-                if _is_worth_keeping(error):
-                    partial.close()
-                else:
-                    partial.discard()
-                raise
+            while not self._content.has(descriptor.digest):
+                try:
+                    await self._store(descriptor, repository, report)
+                except DigestMismatch as error:
+                    if not error.resumed and not repository.blame(descriptor.digest):
+                        raise
+
+    async def _store(self, descriptor: Descriptor, repository: Repositories, report: Report) -> None:
+        partial = self._content.partial(descriptor.digest, descriptor.size_bytes)
+        try:
+            await self._download(descriptor, repository, partial, NoPipe(), report)
+            await self._pool.run(partial.verify)
+            await self._pool.run(partial.publish)
+        except BaseException as error:
+            if _is_worth_keeping(error):
+                partial.close()
+            else:
+                partial.discard()
+            raise
 
     async def close(self) -> None:
         """Stop all transfers; what they have is kept."""
@@ -194,7 +200,7 @@ class Transfers:
             transfer.task.cancel()
             await asyncio.wait([transfer.task])
 
-    async def _run(self, layer: Layer, repository: Repository, transfer: Transfer) -> None:
+    async def _run(self, layer: Layer, repository: Repositories, transfer: Transfer) -> None:
         try:
             async with self._retention.layer_locks.hold(layer.diff_id), self._limit:
                 if self._catalog.has_layer(layer.diff_id) and self._snapshots.has(layer.diff_id):
@@ -207,7 +213,7 @@ class Transfers:
         finally:
             del self._transfers[layer.diff_id]
 
-    async def _fetch(self, layer: Layer, repository: Repository, report: Report) -> UnpackedLayer:
+    async def _fetch(self, layer: Layer, repository: Repositories, report: Report) -> UnpackedLayer:
         """From the store or the registry; what the store has may be damaged (a partial blob is not verified)."""
         if self._content.has(layer.descriptor.digest):
             report("Extracting", 0, layer.descriptor.size_bytes)
@@ -215,15 +221,15 @@ class Transfers:
                 return await self._unpack(layer, self._content.open(layer.descriptor.digest))
             except MinidError:
                 self._content.remove(layer.descriptor.digest)
-        try:
-            return await self._stream(layer, repository, report)
-        except DigestMismatch as error:
-            if not error.resumed:
-                raise
-        report("Pulling fs layer", None, None)
-        return await self._stream(layer, repository, report)
+        while True:
+            try:
+                return await self._stream(layer, repository, report)
+            except DigestMismatch as error:
+                if not error.resumed and not repository.blame(layer.descriptor.digest):
+                    raise
+            report("Pulling fs layer", None, None)
 
-    async def _stream(self, layer: Layer, repository: Repository, report: Report) -> UnpackedLayer:
+    async def _stream(self, layer: Layer, repository: Repositories, report: Report) -> UnpackedLayer:
         partial = self._content.partial(layer.descriptor.digest, layer.descriptor.size_bytes)
         pipe = LayerPipe()
         unpacking = asyncio.create_task(self._unpack(layer, pipe.read_fd))
@@ -273,7 +279,7 @@ class Transfers:
     async def _download(
         self,
         descriptor: Descriptor,
-        repository: Repository,
+        repository: Repositories,
         partial: Partial,
         pipe: LayerPipe,
         report: Report,
@@ -290,10 +296,11 @@ class Transfers:
                 if partial.offset == descriptor.size_bytes:
                     return
                 raise ShortBlob(
-                    f"registry {repository.host}: blob {short(descriptor.digest)} ends after {partial.offset} "
-                    f"of {descriptor.size_bytes} bytes (truncated)"
+                    f"registry {repository.host_of(descriptor.digest)}: blob {short(descriptor.digest)} "
+                    f"ends after {partial.offset} of {descriptor.size_bytes} bytes (truncated)"
                 )
             except Transient as error:
+                repository.broken(descriptor.digest)
                 failures = failures + 1 if partial.offset == before else 1
                 if failures > len(self._retry_delays_s):
                     if isinstance(error, ShortBlob):
@@ -306,7 +313,7 @@ class Transfers:
     async def _download_some(
         self,
         descriptor: Descriptor,
-        repository: Repository,
+        repository: Repositories,
         partial: Partial,
         pipe: LayerPipe,
         report: Report,

@@ -17,6 +17,7 @@ import pytest
 
 from minid.errors import Failed, MinidError
 from minid.images.registry.endpoint import Certificates, InsecureRules
+from minid.images.registry.hosts import Access
 from minid.images.registry.probe import Probe, Step
 from minid.images.registry.transport import Transport
 from tests.certificates import Authority, Certificate, self_signed
@@ -213,7 +214,7 @@ async def verdict(host: str, setting: Setting) -> str:
     certificates = RecordingCertificates(setting.directories)
     transport = Transport(InsecureRules.parse(setting.insecure), certificates)
     try:
-        response = await transport.registry("GET", host, "/v2/", headers={})
+        response = await transport.registry("GET", Access(host), "/v2/", headers={})
         async with response:
             assert response.status == 200
             if response.url.scheme == "http":
@@ -269,7 +270,7 @@ async def transport(tmp_path: Path) -> AsyncIterator[Transport]:
 
 async def reached(transport: Transport, host: str) -> bool:
     try:
-        response = await transport.registry("GET", host, "/v2/", headers={})
+        response = await transport.registry("GET", Access(host), "/v2/", headers={})
     except Failed:
         return False
     response.release()
@@ -310,7 +311,7 @@ async def test_a_key_with_a_password_is_an_error_and_no_question(
     )
     assert await process.wait() == 0
     with pytest.raises(Failed, match=f"registry {host}: cannot use .*client.cert"):
-        await transport.registry("GET", host, "/v2/", headers={})
+        await transport.registry("GET", Access(host), "/v2/", headers={})
 
 
 async def probed(

@@ -219,5 +219,5 @@ async def distribution_inspect(call: Call) -> web.StreamResponse:
 async def system_auth(call: Call) -> web.StreamResponse:
     """Check credentials. The password stays with the client, and so does the identity token."""
     auth = read_auth(await call.json(), "the credentials")
-    token = await call.services.images.log_in(auth)
+    token = await call.services.images.registries.log_in(auth)
     return json_response({"IdentityToken": token, "Status": "Login Succeeded"})

@@ -15,7 +15,9 @@ routes = Routes()
 async def registry_test(call: Call) -> web.StreamResponse:
     """Try a registry step by step: a JSON line a step, as it is done. ``push=0`` leaves out the right to push."""
     auth = decode_registry_auth(call.request.headers.get("X-Registry-Auth", ""))
-    probe = call.services.images.probe(call.parameters["name"], auth=auth, try_push=call.flag("push", True))
+    probe = call.services.images.registries.probe(
+        call.parameters["name"], auth=auth, try_push=call.flag("push", True)
+    )
     response = await call.start("application/json")
     async for step in probe.steps():
         await response.write(json_line(schema.step(step)))

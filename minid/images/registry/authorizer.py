@@ -16,6 +16,7 @@ from yarl import URL
 from minid.errors import Failed, InvalidParameter, Unauthorized
 from minid.images import document
 from minid.images.registry.challenge import Challenge
+from minid.images.registry.hosts import Access
 from minid.images.registry.transport import Transient, Transport, host_of, read_limited
 
 ANSWER_MAX_BYTES = 1 << 20
@@ -44,14 +45,15 @@ class Authorizer:
     def __init__(
         self,
         transport: Transport,
-        host: str,
+        access: Access,
         scope: str,
         auth: Auth | None,
         *,
         wants_identity: bool = False,
     ) -> None:
         self._transport = transport
-        self._host = host
+        self._access = access
+        self._host = access.host
         self._scope = scope
         self._auth = auth or Auth()
         self._lock = asyncio.Lock()
@@ -111,16 +113,21 @@ class Authorizer:
                 "refresh_token": self._auth.identity_token,
                 "client_id": CLIENT_ID,
             }
-            response = await self._transport.send("POST", url, headers=headers, data=form)
+            response = await self._transport.send(
+                "POST", url, headers=headers, data=form, access=self._access
+            )
         elif self._auth.username:
             response = await self._transport.send(
                 "GET",
                 url.extend_query({**query, "account": self._auth.username}),
                 headers=headers,
                 authorization=self._basic(),
+                access=self._access,
             )
         else:
-            response = await self._transport.send("GET", url.extend_query(query), headers=headers)
+            response = await self._transport.send(
+                "GET", url.extend_query(query), headers=headers, access=self._access
+            )
         async with response:
             return await self._read_token(response, url)
 

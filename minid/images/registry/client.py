@@ -21,6 +21,7 @@ from minid.images.reference import Reference
 from minid.images.registry.authorizer import Auth, Authorizer
 from minid.images.registry.challenge import parse_challenges
 from minid.images.registry.endpoint import registry_host
+from minid.images.registry.hosts import Access, Place
 from minid.images.registry.transport import Transient, Transport, backoff_s, host_of, read_limited, translate
 
 RETRY_DELAYS_S = (0.3, 1.0, 2.5)
@@ -64,7 +65,10 @@ class BlobStream:
 
 
 class Repository:
-    """The repository that ``reference`` names, seen with ``auth``. Make one for each pull."""
+    """The repository that ``reference`` names, at one ``place`` (the registry itself). Make one for each pull.
+
+    ``auth`` is for that registry: another place gets nothing of it.
+    """
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class Repository:
         auth: Auth | None,
         *,
         retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
+        place: Place | None = None,
     ) -> None:
         if not reference.domain:
             host = reference.path.partition("/")[0]
@@ -80,10 +85,15 @@ class Repository:
                 f"{reference.familiar}: {host!r} is not the name of a host that could be a registry"
             )
         self._reference = reference
-        self.host = registry_host(reference.domain)
+        self.place = place or Place(Access(registry_host(reference.domain)), reference.path)
+        self.host = self.place.host
         self._transport = transport
-        self._base = f"/v2/{reference.path}"
-        self._authorizer = Authorizer(transport, self.host, f"repository:{reference.path}:pull", auth)
+        self._authorizer = Authorizer(
+            transport,
+            self.place.access,
+            f"repository:{self.place.path}:pull",
+            auth if self.place.is_own else None,
+        )
         self.retry_delays_s = retry_delays_s
         self._reached = False
 
@@ -206,7 +216,11 @@ class Repository:
         for _ in range(3):
             used = self._authorizer.header
             response = await self._transport.registry(
-                method, self.host, self._base + target, headers=headers, authorization=used
+                method,
+                self.place.access,
+                self.place.target(target),
+                headers=headers,
+                authorization=used,
             )
             self._reached = True
             if response.status in (200, 206):

@@ -17,14 +17,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from minid.config.registries import CERTS_DIRECTORIES
 from minid.errors import Failed, InvalidParameter
 from minid.images.reference import DEFAULT_DOMAIN
 
 DOCKER_HUB = "registry-1.docker.io"
-CERTS_DIRECTORIES = (Path("/etc/minid/certs.d"), Path("/etc/docker/certs.d"))
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Signature = tuple[tuple[str, int, int], ...]
+Pairs = tuple[tuple[Path, Path], ...]  # certificate, key
+Files = tuple[tuple[Path, ...], Pairs]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _HOST_PORT = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9.:_\[\]-]*")
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -136,7 +138,7 @@ class Certificates:
 
     def __init__(self, directories: Sequence[Path] = CERTS_DIRECTORIES) -> None:
         self._directories = tuple(directories)
-        self._contexts: dict[tuple[str, bool], tuple[Signature, ssl.SSLContext]] = {}
+        self._contexts: dict[tuple[str, bool, Files], tuple[Signature, ssl.SSLContext]] = {}
 
     def reload(self) -> None:
         self._contexts.clear()
@@ -148,15 +150,21 @@ class Certificates:
         names = [host_port] if split_host(host_port)[1] else [host_port, f"{host_port}:443"]
         return [path for root in self._directories for name in names if (path := root / name).is_dir()]
 
-    async def context(self, host_port: str, *, verify: bool) -> ssl.SSLContext:
-        """The context for ``host:port``; ``Failed`` when its ``certs.d`` directory is not usable."""
+    async def context(
+        self, host_port: str, *, verify: bool, ca: tuple[Path, ...] = (), client: Pairs = ()
+    ) -> ssl.SSLContext:
+        """The context for ``host:port``; ``Failed`` when its ``certs.d`` directory is not usable.
+
+        ``ca`` and ``client`` are files that its configuration names.
+        """
         directories = self.directories(host_port)
-        key = (host_port if directories else "", verify)
-        signature = _signature(directories)
+        files = (ca, client)
+        key = (host_port if directories or ca or client else "", verify, files)
+        signature = _signature(directories, [*ca, *(path for pair in client for path in pair)])
         known = self._contexts.get(key)
         if known is None or known[0] != signature:
             try:
-                context = await asyncio.to_thread(_make_context, directories, verify)
+                context = await asyncio.to_thread(_make_context, directories, verify, files)
             except Failed as error:
                 raise Failed(f"registry {host_port}: {error}") from error
             known = (signature, context)
@@ -170,10 +178,10 @@ class Certificates:
         return context
 
 
-def _signature(directories: Sequence[Path]) -> Signature:
-    """What changes when a file in them does."""
+def _signature(directories: Sequence[Path], files: Sequence[Path] = ()) -> Signature:
+    """What changes when a file in them, or one of ``files``, does."""
     try:
-        entries = sorted(item for directory in directories for item in directory.iterdir())
+        entries = [*sorted(item for directory in directories for item in directory.iterdir()), *files]
         return tuple(
             (str(path), status.st_mtime_ns, status.st_ino) for path in entries if (status := path.stat())
         )
@@ -181,7 +189,7 @@ def _signature(directories: Sequence[Path]) -> Signature:
         raise Failed(f"cannot use {error.filename}: {error.strerror}") from error
 
 
-def _make_context(directories: Sequence[Path], verify: bool) -> ssl.SSLContext:
+def _make_context(directories: Sequence[Path], verify: bool, files: Files = ((), ())) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname = False
@@ -205,4 +213,14 @@ def _make_context(directories: Sequence[Path], verify: bool) -> ssl.SSLContext:
                     )
             except (OSError, ssl.SSLError) as error:
                 raise Failed(f"cannot use {path}: {error}") from error
+    for path in files[0]:
+        try:
+            context.load_verify_locations(cafile=path)
+        except (OSError, ssl.SSLError) as error:
+            raise Failed(f"cannot use {path}: {error}") from error
+    for certificate, key in files[1]:
+        try:
+            context.load_cert_chain(certificate, key, password="")
+        except (OSError, ssl.SSLError) as error:
+            raise Failed(f"cannot use {certificate} with {key}: {error}") from error
     return context

@@ -8,6 +8,7 @@ from minid.images.reference import DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN
 from minid.images.registry.authorizer import Auth, Authorizer
 from minid.images.registry.challenge import parse_challenges
 from minid.images.registry.endpoint import DOCKER_HUB, is_host_port
+from minid.images.registry.hosts import Access
 from minid.images.registry.transport import Transport
 
 
@@ -29,10 +30,10 @@ async def log_in(transport: Transport, host: str, auth: Auth) -> str:
 
     ``Unauthorized`` when it is refused; ``Transient``, ``Unavailable``, ``Failed`` when there is no registry.
     """
-    authorizer = Authorizer(transport, host, "", auth, wants_identity=True)
+    authorizer = Authorizer(transport, Access(host), "", auth, wants_identity=True)
     for _ in range(3):
         used = authorizer.header
-        response = await transport.registry("GET", host, "/v2/", headers={}, authorization=used)
+        response = await transport.registry("GET", Access(host), "/v2/", headers={}, authorization=used)
         status = response.status
         challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
         response.release()

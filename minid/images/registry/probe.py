@@ -21,6 +21,7 @@ from minid.images.registry.authorizer import Auth, Authorizer
 from minid.images.registry.challenge import Challenge, parse_challenges
 from minid.images.registry.client import ERROR_BODY_MAX_BYTES, registry_error
 from minid.images.registry.endpoint import registry_host, split_host
+from minid.images.registry.hosts import Access
 from minid.images.registry.transport import Transport, proxy_for, read_limited
 from minid.images.registry.trust import explain, insecure
 
@@ -53,6 +54,7 @@ class Probe:
     ) -> None:
         self._transport = transport
         self._host = registry_host(host)
+        self._access = Access(self._host)
         self._domain = host
         self._path = path
         self._tag = tag
@@ -213,7 +215,7 @@ class Probe:
 
     async def _version(self) -> Step:
         try:
-            response = await self._transport.registry("GET", self._host, "/v2/", headers={})
+            response = await self._transport.registry("GET", self._access, "/v2/", headers={})
         except MinidError as error:
             text, advice = _split(str(error))
             raise _Stop(Step("/v2/", FAILED, text, advice=advice)) from error
@@ -244,7 +246,7 @@ class Probe:
         try:
             await authorizer.renew("", self._challenges)
             response = await self._transport.registry(
-                "GET", self._host, "/v2/", headers={}, authorization=authorizer.header
+                "GET", self._access, "/v2/", headers={}, authorization=authorizer.header
             )
         except Unauthorized as error:
             text = _text(error)
@@ -294,7 +296,7 @@ class Probe:
 
     def _authorizer(self, actions: str) -> Authorizer:
         scope = f"repository:{self._path}:{actions}" if actions else ""
-        return Authorizer(self._transport, self._host, scope, self._auth)
+        return Authorizer(self._transport, self._access, scope, self._auth)
 
     async def _ask(self, method: str, target: str, actions: str) -> tuple[int, str]:
         """Status and the registry's words (": …" or ""); an upload that begins is cancelled."""
@@ -302,7 +304,7 @@ class Probe:
         for _ in range(2):
             used = authorizer.header
             response = await self._transport.registry(
-                method, self._host, f"/v2/{self._path}{target}", headers={}, authorization=used
+                method, self._access, f"/v2/{self._path}{target}", headers={}, authorization=used
             )
             async with response:
                 body = await read_limited(response, 4 << 20, target)
@@ -319,7 +321,7 @@ class Probe:
     async def _cancel(self, response: aiohttp.ClientResponse, location: str, authorization: str) -> None:
         try:
             url = response.url.join(URL(location, encoded=True))
-            ours = url.origin() == self._transport.origin(self._host)
+            ours = url.origin() == self._transport.origin(self._access)
             cancelled = await self._transport.send(
                 "DELETE", url, headers={}, authorization=authorization if ours else ""
             )

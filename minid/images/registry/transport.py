@@ -13,11 +13,13 @@ import urllib.request
 from collections.abc import AsyncIterable, Mapping
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from minid import __version__
 from minid.errors import Failed, MinidError, Unavailable
 from minid.images.registry.endpoint import Certificates, InsecureRules, split_host
+from minid.images.registry.hosts import Access
 from minid.images.registry.trust import explain
 
 CONNECT_TIMEOUT_S = 20
@@ -67,21 +69,25 @@ class Transport:
     async def registry(
         self,
         method: str,
-        host: str,
+        access: Access,
         target: str,
         *,
         headers: Mapping[str, str],
         authorization: str = "",
         data: bytes | None = None,
     ) -> aiohttp.ClientResponse:
-        """Send a request to the registry ``host[:port]``, by HTTP only if that is insecure and HTTPS fails.
+        """Send a request to a registry; without a scheme, by HTTP only if it is insecure and HTTPS fails.
 
         Returns the response unread, whatever its status (redirects are followed): close it. Raises
         ``Transient``, ``Unavailable`` or ``Failed``.
         """
-        insecure = await self.rules.is_insecure(host)
-        known = self._schemes.get(host)
-        schemes = [known] if known and insecure else ["https", "http"] if insecure else ["https"]
+        host = access.host
+        if access.scheme:
+            schemes = [access.scheme]
+        else:
+            insecure = await self.rules.is_insecure(host)
+            known = self._schemes.get(host)
+            schemes = [known] if known and insecure else ["https", "http"] if insecure else ["https"]
         failures: list[MinidError] = []
         for scheme in schemes:
             try:
@@ -91,18 +97,22 @@ class Transport:
                     headers=headers,
                     authorization=authorization,
                     data=data,
+                    access=access,
                 )
             except (Transient, TlsFailed) as error:
                 failures.append(error)
                 continue
-            self._schemes[host] = scheme
+            if not access.scheme:
+                self._schemes[host] = scheme
             return response
-        self._schemes.pop(host, None)
+        if not access.scheme:
+            self._schemes.pop(host, None)
         raise failures[-1]
 
-    def origin(self, host: str) -> URL:
-        """Scheme, host and port at which ``registry`` reaches ``host``, after it has."""
-        return URL(f"{self._schemes.get(host, 'https')}://{host}").origin()
+    def origin(self, access: Access) -> URL:
+        """Scheme, host and port at which ``registry`` reaches a host, after it has."""
+        scheme = access.scheme or self._schemes.get(access.host, "https")
+        return URL(f"{scheme}://{access.host}").origin()
 
     async def send(
         self,
@@ -113,15 +123,25 @@ class Transport:
         authorization: str = "",
         data: Body | None = None,
         answer_timeout_s: float = STALL_TIMEOUT_S,
+        access: Access | None = None,
     ) -> aiohttp.ClientResponse:
-        """Send one request and follow redirects (unless there is ``data``). See ``registry``."""
+        """Send one request and follow redirects (unless there is ``data``). See ``registry``.
+
+        What ``access`` says of files, headers and plain HTTP counts where the request is to that host.
+        """
         first = url
         for _ in range(REDIRECTS_MAX + 1):
-            await self._check_scheme(url, first)
-            sent = {"Accept-Encoding": "identity", **headers}
+            there = access if access is not None and access.is_at(url) else None
+            if there is None or there.scheme != url.scheme:
+                await self._check_scheme(url, first)
+            sent = CIMultiDict({"Accept-Encoding": "identity", **headers})
+            if there is not None:
+                for name in dict(there.header):
+                    sent.popall(name, None)
+                sent.extend(there.header)
             if authorization and url.origin() == first.origin():
                 sent["Authorization"] = authorization
-            response = await self._send_once(method, url, sent, data, answer_timeout_s)
+            response = await self._send_once(method, url, sent, data, answer_timeout_s, there)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None or data is not None:
                 return response
@@ -157,11 +177,16 @@ class Transport:
         headers: Mapping[str, str],
         data: Body | None,
         answer_timeout_s: float,
+        access: Access | None,
     ) -> aiohttp.ClientResponse:
+        access = access or Access(host_of(url))
+        dial_timeout_s = access.dial_timeout_s or CONNECT_TIMEOUT_S
         context = None
         if url.scheme == "https":
-            verify = not await self._is_insecure(url)
-            context = await self.certificates.context(host_of(url), verify=verify)
+            verify = not access.skip_verify and not await self._is_insecure(url)
+            context = await self.certificates.context(
+                host_of(url), verify=verify, ca=access.ca, client=access.client
+            )
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
@@ -172,7 +197,7 @@ class Transport:
             )
         # A server that sends its headers byte by byte never stalls; who streams a body has a watch of its own.
         streams = data is not None and not isinstance(data, bytes | Mapping)
-        limit_s = None if streams else CONNECT_TIMEOUT_S + answer_timeout_s
+        limit_s = None if streams else dial_timeout_s + answer_timeout_s
         try:
             async with asyncio.timeout(limit_s):
                 return await self._session.request(
@@ -184,7 +209,7 @@ class Transport:
                     ssl=context if context is not None else True,
                     proxy=proxy_for(url),
                     timeout=aiohttp.ClientTimeout(
-                        total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=answer_timeout_s
+                        total=None, sock_connect=dial_timeout_s, sock_read=answer_timeout_s
                     ),
                 )
         except _CONNECTION_ERRORS as error:

@@ -28,6 +28,7 @@ from minid.images.registry.authorizer import Auth, Authorizer
 from minid.images.registry.challenge import parse_challenges
 from minid.images.registry.client import ERROR_BODY_MAX_BYTES, TRANSIENT_STATUSES, registry_error
 from minid.images.registry.endpoint import registry_host
+from minid.images.registry.hosts import Access, Place
 from minid.images.registry.transport import (
     STALL_TIMEOUT_S,
     Transient,
@@ -61,19 +62,21 @@ class Upload:
 
 
 class Destination:
-    """The repository that ``reference`` names, to push to with ``auth``. Make one for each push.
+    """The repository that ``reference`` names, at one ``place`` (the registry itself). Make one for each push.
 
     Each method tries once and raises ``Transient`` when trying again may help.
     """
 
-    def __init__(self, transport: Transport, reference: Reference, auth: Auth | None) -> None:
+    def __init__(
+        self, transport: Transport, reference: Reference, auth: Auth | None, *, place: Place | None = None
+    ) -> None:
         self._transport = transport
         self._reference = reference
-        self.auth = auth
-        self.host = registry_host(reference.domain)
-        self._base = f"/v2/{reference.path}"
-        self._scope = f"repository:{reference.path}:pull,push"
-        self._authorizer = Authorizer(transport, self.host, self._scope, auth)
+        self.place = place or Place(Access(registry_host(reference.domain)), reference.path)
+        self.auth = auth if self.place.is_own else None
+        self.host = self.place.host
+        self._scope = f"repository:{self.place.path}:pull,push"
+        self._authorizer = Authorizer(transport, self.place.access, self._scope, self.auth)
         self._for_mounts: dict[str, Authorizer] = {}
         self.reached = False  # whether it has ever answered
 
@@ -89,10 +92,11 @@ class Destination:
 
         Otherwise an upload has begun, as with ``begin``. Any refusal is an error: then use ``begin``.
         """
+        from_path = self.place.rewritten(from_path)
         authorizer = self._for_mounts.get(from_path)
         if authorizer is None:
             scope = f"{self._scope} repository:{from_path}:pull"
-            authorizer = Authorizer(self._transport, self.host, scope, self.auth)
+            authorizer = Authorizer(self._transport, self.place.access, scope, self.auth)
             if self._authorizer.header.startswith("Basic "):
                 authorizer.header = self._authorizer.header
             self._for_mounts[from_path] = authorizer
@@ -202,7 +206,12 @@ class Destination:
         for _ in range(3):
             used = authorizer.header
             response = await self._transport.registry(
-                method, self.host, self._base + target, headers=headers or {}, authorization=used, data=data
+                method,
+                self.place.access,
+                self.place.target(target),
+                headers=headers or {},
+                authorization=used,
+                data=data,
             )
             self.reached = True
             if response.status in expected:
@@ -242,7 +251,7 @@ class Destination:
     ) -> aiohttp.ClientResponse:
         """One request to an upload's place; the credentials go along to the registry itself only."""
         answer_timeout_s = FINISH_TIMEOUT_S if method == "PUT" else STALL_TIMEOUT_S
-        is_ours = url.origin() == self._transport.origin(self.host)
+        is_ours = url.origin() == self._transport.origin(self.place.access)
         try:
             async with asyncio.timeout(None) as stalled:
                 return await self._transport.send(
@@ -252,6 +261,7 @@ class Destination:
                     authorization=self._authorizer.header if is_ours else "",
                     data=_watched(body(), stalled, answer_timeout_s) if body is not None else None,
                     answer_timeout_s=answer_timeout_s,
+                    access=self.place.access,
                 )
         except TimeoutError:
             raise Transient(f"registry {self.host}: takes no more of an upload; try again") from None

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from minid.config.registries import RegistryRule
 from minid.events import EventBus
 from minid.images.model import Progress
 from minid.images.platform import Platform
+from minid.images.registries import Registries
 from minid.images.service import Images
 from minid.layout import Layout
 from minid.state import Database
@@ -22,6 +24,8 @@ class Place:
 
     root: Path
     images: Images = field(init=False)
+    rules: dict[str, RegistryRule] = field(default_factory=dict)
+    mirrors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.layers = PlainLayers(self.root / "snapshots")
@@ -36,7 +40,9 @@ class Place:
             Layout(self.root, self.root / "run"),
             self.layers,
             self.events,
-            certs_directories=(),
+            registries=Registries(
+                rules=self.rules, mirrors=self.mirrors, certs_directories=(), retry_delays_s=(0.01, 0.01)
+            ),
             host=Platform("linux", "amd64"),
             retry_delays_s=(0.01, 0.01),
         )

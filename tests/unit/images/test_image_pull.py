@@ -423,7 +423,7 @@ async def test_other_registries_are_never_asked_by_plain_http(
 ) -> None:
     """A host that is not insecure gets HTTPS only, whatever answers there."""
     registry.add_image("app", layers=[layer_tar("a")])
-    place.images._transport.rules = type(place.images._transport.rules)(frozenset(), ())
+    place.images.registries.transport.rules = type(place.images.registries.transport.rules)(frozenset(), ())
     host = f"ip6-localhost.invalid:{registry.port}"
     with pytest.raises(Unavailable, match="cannot be resolved"):
         await place.images.pull(f"{host}/app", progress=place.tell)

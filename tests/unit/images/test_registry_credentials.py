@@ -172,7 +172,7 @@ async def test_nothing_is_logged(place: Place, caplog: pytest.LogCaptureFixture)
                     f"{registry.address}/copy:1", auth=auth, progress=lines.append
                 ),
                 lambda auth=auth: place.images.pull(name, auth=auth, progress=lines.append),
-                lambda auth=auth: place.images.log_in(auth),
+                lambda auth=auth: place.images.registries.log_in(auth),
             ):
                 try:
                     await attempt()
