@@ -59,17 +59,22 @@ class Creation:
         self._defaults = defaults
         self._reserved: set[str] = set()
 
-    async def create(self, request: CreateRequest) -> Draft:
-        """Raises NotFound (image), InvalidParameter, Conflict (name); leaves nothing behind when it fails."""
+    async def create(self, request: CreateRequest, base: Image | None = None) -> Draft:
+        """Raises NotFound (image), InvalidParameter, Conflict (name); leaves nothing behind when it fails.
+
+        With ``base``, layers and config are its own and the container is hidden: a step of a build.
+        """
         container_id = _new_id()
         name = self._reserve_name(request.name)
         try:
-            return await self._create(request, name, container_id)
+            return await self._create(request, name, container_id, base)
         finally:
             self._reserved.discard(name)
 
-    async def _create(self, request: CreateRequest, name: str, container_id: str) -> Draft:
-        image = self._image(request)
+    async def _create(
+        self, request: CreateRequest, name: str, container_id: str, base: Image | None
+    ) -> Draft:
+        image = base or self._image(request)
         config, host_config, warnings = self._settle(request, image, container_id)
         path, args = merge.command(config)
         container = Container(
@@ -88,6 +93,7 @@ class Creation:
             storage_driver=self._snapshots.driver_name,
             log_path=self._log_path(container_id, host_config),
             diff_ids=image.diff_ids,
+            hidden=base is not None,
         )
         with self._images.hold(image):
             await self._make(container)

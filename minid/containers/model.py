@@ -266,6 +266,9 @@ class Container:
         str, ...
     ] = ()  # the image's layers, base first: the image's names may go, these are needed
     exec_ids: tuple[str, ...] = ()
+    hidden: bool = (
+        False  # a step of a build: it is not listed, makes no events and does not outlive the daemon
+    )
 
 
 @dataclass(frozen=True, slots=True)

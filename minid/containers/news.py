@@ -18,7 +18,9 @@ class News:
         self._events = events
 
     def publish(self, container: Container, action: str, attributes: Mapping[str, str] = NOTHING) -> None:
-        """``action`` happened to ``container``; labels, image and name come along."""
+        """``action`` happened to ``container``; labels, image and name come along. Of a hidden one nobody hears."""
+        if container.hidden:
+            return
         about = {"image": container.config.image, "name": container.name}
         self._events.publish(
             "container", action, container.id, {**container.config.labels, **about, **attributes}

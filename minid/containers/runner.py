@@ -230,6 +230,9 @@ class Runner:
 
     async def _reconcile(self, container: Container) -> None:
         state, host_config = container.state, container.host_config
+        if container.hidden:
+            await self._end(container)
+            return
         self._groups.restore(container.id, self._layout.container(container.id))
         if not state.running:
             await self._groups.remove(container.id)  # the last daemon may not have come to it
@@ -244,6 +247,20 @@ class Runner:
             self._spawn(self._start_again(container.id))
         elif state.status == "restarting":
             self._store.set_state(container.id, status="exited")
+
+    async def _end(self, container: Container) -> None:
+        """Remove what no daemon waits for any more: a step of a build that was interrupted."""
+        self._groups.restore(container.id, self._layout.container(container.id))
+        if container.state.running:
+            ended = self.waits.register(container, "not-running")
+            found = await self._tasks.reconnect(container.id)
+            if isinstance(found, ExitRecord):
+                self._on_exit(container.id, found)
+            else:
+                await self.signal(container, SIGKILL)
+            await ended
+            await self.settled(container.id)
+        await self.remove(self._store.get(container.id), volumes=True)
 
     async def close(self) -> None:
         """Let go of everything; what runs, runs on."""

@@ -40,9 +40,11 @@ from minid.containers.networking import Networking
 from minid.containers.news import News
 from minid.containers.ports import Bindings
 from minid.containers.runner import SIGKILL, Runner, signal_number
+from minid.containers.stats import Stats
 from minid.containers.store import Store
 from minid.containers.tasks import Tasks
 from minid.errors import Conflict, InvalidParameter, NotModified
+from minid.images.model import Image
 
 Ids = list[str]
 Rows = list[list[str]]
@@ -80,6 +82,7 @@ class Containers:
         self._news = news
         self._host = host
         self._lookups = images_named
+        self.stats = Stats(store, groups, networking, runner.waits)
         tasks.on_detach = self._on_detach
 
     # -- reading
@@ -94,7 +97,7 @@ class Containers:
 
     def list(self, wanted: ListFilter) -> ContainerList:
         """Newest first, filters applied."""
-        return filters.select(self._store.all(), wanted, self._lookups)
+        return filters.select(self._store.visible(), wanted, self._lookups)
 
     def users_of_volume(self, name: str) -> Ids:
         """Ids of the containers that mount the volume."""
@@ -110,9 +113,12 @@ class Containers:
 
     # -- life cycle
 
-    async def create(self, request: CreateRequest) -> Created:
-        """Make a container that does not run. Raises NotFound, InvalidParameter, Conflict."""
-        draft = await self._creation.create(request)
+    async def create(self, request: CreateRequest, base: Image | None = None) -> Created:
+        """Make a container that does not run. Raises NotFound, InvalidParameter, Conflict.
+
+        With ``base`` (layers and a config that need not be an image) it is hidden: a step of a build.
+        """
+        draft = await self._creation.create(request, base)
         self._news.publish(draft.container, "create")
         return Created(draft.container.id, draft.warnings)
 
@@ -286,7 +292,7 @@ class Containers:
     async def prune(self, wanted: Mapping[str, Sequence[str]]) -> tuple[Ids, int]:
         """Remove every container that does not run and matches; ids and bytes."""
         removed, reclaimed_bytes = [], 0
-        for container in filters.prunable(self._store.all(), wanted):
+        for container in filters.prunable(self._store.visible(), wanted):
             reclaimed_bytes += (await self.size(container.id))[0]
             await self.remove(container.id)
             removed.append(container.id)

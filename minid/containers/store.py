@@ -42,6 +42,10 @@ class Store:
     def all(self) -> Iterable[Container]:
         return self._containers.values()
 
+    def visible(self) -> Iterable[Container]:
+        """All but the steps of builds."""
+        return (container for container in self._containers.values() if not container.hidden)
+
     def find(self, container_id: str) -> Container | None:
         """By full id only."""
         return self._containers.get(container_id)
