@@ -56,7 +56,12 @@ class LayerStore(Protocol):
         """Idempotent."""
 
     async def adopt(
-        self, container_id: str, diff_ids: Sequence[str], *, latest_s: int | None = None
+        self,
+        container_id: str,
+        diff_ids: Sequence[str],
+        *,
+        latest_s: int | None = None,
+        mountpoints: Sequence[str] = (),
     ) -> MadeLayer | None:
         """See ``Snapshots.adopt``."""
 

@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from minid.errors import Failed
@@ -80,15 +81,20 @@ class Making:
         self._packing = asyncio.Lock()
 
     async def adopt(
-        self, rootfs_id: str, diff_ids: Sequence[str], *, latest_s: int | None = None
+        self,
+        rootfs_id: str,
+        diff_ids: Sequence[str],
+        *,
+        latest_s: int | None = None,
+        mountpoints: Sequence[str] = (),
     ) -> str | None:
         """The diff ID of a layer made of what the root file system ``rootfs_id`` has of its own; None for nothing.
 
-        ``latest_s``: no time in it is later (SOURCE_DATE_EPOCH). Until an image needs it, the caller holds it.
+        ``latest_s``: no time in it is later (SOURCE_DATE_EPOCH); ``mountpoints``: see ``Snapshots.adopt``. Until an image needs it, the caller holds it.
         """
         await self._durability.begin()
         try:
-            made = await self._layers.adopt(rootfs_id, diff_ids, latest_s=latest_s)
+            made = await self._layers.adopt(rootfs_id, diff_ids, latest_s=latest_s, mountpoints=mountpoints)
             if made is None:
                 return None
             self._catalog.add_layer(made.diff_id, made.size_bytes, made.entries)
@@ -134,6 +140,17 @@ class Making:
         for name in names:
             self._events.publish("image", "tag", image_id, {"name": name.familiar})
         return image_id
+
+    def hold(self, keys: Iterable[str]) -> AbstractContextManager[None]:
+        """Keep layers and images while the context lasts."""
+        return self._retention.hold(keys)
+
+    def has_layer(self, diff_id: str) -> bool:
+        return self._layers.has(diff_id)
+
+    def layer_bytes(self, diff_id: str) -> int:
+        """Of its files, 0 if it is not here."""
+        return self._catalog.layer_sizes([diff_id]).get(diff_id, 0)
 
     async def ensure_packed(self, image_id: str) -> None:
         """Let every layer of the image be a blob that can be pushed. Idempotent; raises NotFound, Failed."""

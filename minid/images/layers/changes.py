@@ -8,7 +8,7 @@
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from minid.kernel.trees import OPEN_DIR, tree_size
@@ -39,22 +39,26 @@ def changes_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
 
 
 def find_changes(
-    rootfs: Mapping[str, Any], layers: Sequence[str], *, paths: bool = True
+    rootfs: Mapping[str, Any], layers: Sequence[str], *, paths: bool = True, mountpoints: Iterable[str] = ()
 ) -> tuple[list[tuple[str, int]], int]:
-    """The changes, in no order, as paths relative to the root (none without ``paths``), and the bytes of own files."""
+    """The changes, in no order, as paths relative to the root (none without ``paths``), and the bytes of own files.
+
+    ``mountpoints``: what was mounted on beside the usual; where it is new and empty, it is no change.
+    """
+    made = _MOUNTPOINTS.union(*(_with_parents(path) for path in mountpoints))
     found: list[tuple[str, int]] = []
     if rootfs["kind"] == "overlay":
         upper = os.open(rootfs["upper"], OPEN_DIR)
         size_bytes = tree_size(upper)
         if paths:
             lower = [os.open(path, OPEN_DIR & ~os.O_NOFOLLOW) for path in rootfs["lower"]]
-            _Overlay(found).compare(upper, lower, "")
+            _Overlay(found, made).compare(upper, lower, "")
         return found, size_bytes
     expected = _Node(None)
     for directory in layers:
         _add_layer(expected, directory)
     tree = os.open(rootfs["source"], OPEN_DIR)
-    return found, _Copy(found).compare(tree, expected, "")
+    return found, _Copy(found, made).compare(tree, expected, "")
 
 
 def _shown(path: str) -> str:
@@ -72,16 +76,29 @@ def _is_whiteout(info: os.stat_result) -> bool:
     return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
 
 
-def _is_mountpoint(path: str, info: os.stat_result) -> bool:
-    return path in _MOUNTPOINTS and (stat.S_ISDIR(info.st_mode) or info.st_size == 0)
+def _with_parents(path: str) -> list[str]:
+    """``/a/b`` → ``a/b``, ``a``: what may have been made for a mount there."""
+    names = path.strip("/").split("/")
+    return ["/".join(names[:count]) for count in range(len(names), 0, -1)]
 
 
-class _Overlay:
+class _Mountpoints:
+    """Knows what was only made to mount on."""
+
+    def __init__(self, paths: frozenset[str]) -> None:
+        self._paths = paths
+
+    def is_mountpoint(self, path: str, info: os.stat_result) -> bool:
+        return path in self._paths and (stat.S_ISDIR(info.st_mode) or info.st_size == 0)
+
+
+class _Overlay(_Mountpoints):
     """Walks the upper directory, together with the lower directories that lie under each of its
     directories.
     """
 
-    def __init__(self, found: list[tuple[str, int]]) -> None:
+    def __init__(self, found: list[tuple[str, int]], mountpoints: frozenset[str]) -> None:
+        super().__init__(mountpoints)
         self._found = found
         self._made: set[str] = (
             set()
@@ -110,7 +127,7 @@ class _Overlay:
                 self._found.append((path, DELETED))
             return
         if not stat.S_ISDIR(info.st_mode):
-            if below is None and _is_mountpoint(path, info):
+            if below is None and self.is_mountpoint(path, info):
                 self._made.add(path)
             else:
                 self._found.append((path, ADDED if below is None else MODIFIED))
@@ -118,7 +135,7 @@ class _Overlay:
         inner = self.compare(os.open(name, OPEN_DIR, dir_fd=upper), self._stack(lower, name), path)
         made_in = any(place.rpartition("/")[0] == path for place in self._made)
         if below is None:
-            if inner or not _is_mountpoint(path, info):
+            if inner or not self.is_mountpoint(path, info):
                 self._found.append((path, ADDED))
             else:
                 self._made.add(path)
@@ -205,10 +222,11 @@ def _add_directory(node: _Node, fd: int, path: str, implied: set[str]) -> None:
     os.close(fd)
 
 
-class _Copy:
+class _Copy(_Mountpoints):
     """Walks a copied tree beside what it was copied from."""
 
-    def __init__(self, found: list[tuple[str, int]]) -> None:
+    def __init__(self, found: list[tuple[str, int]], mountpoints: frozenset[str]) -> None:
+        super().__init__(mountpoints)
         self._found = found
         self._seen: set[tuple[int, int]] = set()
 
@@ -237,7 +255,7 @@ class _Copy:
                     self._seen.add((info.st_dev, info.st_ino))
                     size_bytes += info.st_size
             inside = directory and len(self._found) > count
-            if changed and (before is not None or inside or not _is_mountpoint(inner, info)):
+            if changed and (before is not None or inside or not self.is_mountpoint(inner, info)):
                 self._found.append((inner, ADDED if before is None else MODIFIED))
         self._found += [(f"{path}/{name}" if path else name, DELETED) for name in known.keys() - set(names)]
         os.close(tree)

@@ -268,12 +268,17 @@ class Snapshots:
     # -- layers made here
 
     async def adopt(
-        self, container_id: str, diff_ids: Sequence[str], *, latest_s: int | None = None
+        self,
+        container_id: str,
+        diff_ids: Sequence[str],
+        *,
+        latest_s: int | None = None,
+        mountpoints: Sequence[str] = (),
     ) -> Adopted | None:
         """Make a layer of what a root file system (``create_rootfs``) has of its own; None if that is nothing.
 
         Nothing may run in it any more; afterwards there is nothing left but to ``remove_rootfs``. With ``latest_s``
-        no time in the layer is later. The caller sees to it that the layer reaches the disk. Raises Failed.
+        no time in the layer is later; ``mountpoints`` were mounted on, and count only if they have content. The caller sees to it that the layer reaches the disk. Raises Failed.
         """
         aside = self._root / "aside" / secrets.token_hex(8)
         aside.mkdir(mode=0o700)
@@ -282,6 +287,7 @@ class Snapshots:
             "layers": [str(layer) for layer in self._layers(diff_ids)],
             "directory": str(aside),
             "latest_s": latest_s,
+            "mountpoints": list(mountpoints),
         }
         try:
             if self._driver.style != "overlay":
