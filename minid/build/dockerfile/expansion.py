@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from minid.build.dockerfile import globs
 from minid.build.dockerfile.errors import ExpansionError
-from minid.build.dockerfile.words import BLANK
+from minid.build.dockerfile.words import TRIMMED
 
 Lookup = Callable[[str], str | None]
 
@@ -80,7 +80,7 @@ class _Result:
             self.word = (self.word or "") + text
             return
         for character in text:
-            if character not in BLANK:
+            if character not in TRIMMED:
                 self.word = (self.word or "") + character
             elif self.word is not None:
                 self.words.append(self.word)
@@ -217,7 +217,7 @@ class _Reader:
             return value or ""
         if modifier[-1] == "?":
             what = "not allowed to be unset" if value is None else "not allowed to be empty"
-            raise ExpansionError(f"{name}: {argument or what}")
+            raise self._error(f"{name}: {argument or what}")
         return argument
 
     def _take(self, *choices: str) -> str:
@@ -237,4 +237,4 @@ class _Reader:
         return argument
 
     def _error(self, reason: str) -> ExpansionError:
-        return ExpansionError(f"{reason} in {self.text!r}")
+        return ExpansionError(f'failed to process "{self.text}": {reason}')

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from minid.build.dockerfile.words import BLANK, TRIMMED, end_of_word, skip_blank
+from minid.build.dockerfile.words import TRIMMED, end_of_word, skip_blank
 
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
@@ -87,7 +87,7 @@ def _unquoted(word: str, escape: str) -> str:
         if character == escape and quote != "'" and position < len(word):
             following = word[position]
             position += 1
-            result.append(following if following in "'\"" + BLANK + escape else character + following)
+            result.append(following if following in "'\"" + TRIMMED + escape else character + following)
         elif character == quote:
             quote = ""
         elif not quote and character in "'\"":

@@ -16,7 +16,7 @@ from minid.build.dockerfile.heredocs import parse_opening
 from minid.build.dockerfile.lines import Statement
 from minid.build.dockerfile.model import Command, ExecForm, Heredoc, Instruction, Location, Pair, ShellForm
 from minid.build.dockerfile.mounts import parse_device, parse_mount
-from minid.build.dockerfile.words import json_list, split_blank, split_once, split_quoted
+from minid.build.dockerfile.words import NotStrings, json_list, split_blank, split_once, split_quoted
 from minid.errors import InvalidParameter
 from minid.images.timestamps import duration_ns
 
@@ -79,7 +79,7 @@ def parse_statement(statement: Statement, escape: str) -> Instruction:
     try:
         instruction = GRAMMAR[name][0](source)
         flags.finish()
-    except FlagError as error:
+    except (FlagError, NotStrings) as error:
         raise source.error(str(error)) from None
     return instruction
 
@@ -115,10 +115,13 @@ def _run(source: _Source) -> Instruction:
     mounts = tuple(parse_mount(raw) for raw in flags.strings("mount"))
     devices = tuple(parse_device(raw) for raw in flags.strings("device"))
     source.needs_argument()
+    command = _command(source.rest)
+    if command == ExecForm(()):
+        raise source.error("RUN: no command specified")
     only = parse_opening(source.rest, 0, source.escape)
     return model.Run(
         **source.common,
-        command=_command(source.rest),
+        command=command,
         heredocs=source.heredocs,
         has_only_heredoc=only is not None
         and only.is_whole
@@ -202,10 +205,6 @@ def _transfer(source: _Source) -> _Transfer:
     destination = sources.pop()
     if not isinstance(destination, str):
         raise source.error(f"{source.name} cannot accept a heredoc as a destination")
-    if listed is None and any(word.count('"') % 2 or word.count("'") % 2 for word in words):
-        raise source.error(
-            f'{source.name}: a quote does not reach beyond a blank: write paths with blanks as ["a b", "…"]'
-        )
     options["sources"] = tuple(sources)
     options["destination"] = destination
     return options
@@ -360,7 +359,10 @@ def _onbuild(source: _Source) -> Instruction:
     bodies = "".join(f"\n{each.content}{each.name}" for each in source.heredocs)
     check_trigger(source.rest, source.error)
     trigger = Statement(source.rest, source.statement.location, heredocs=source.heredocs)
-    parse_statement(trigger, source.escape)
+    try:
+        parse_statement(trigger, source.escape)
+    except DockerfileError as error:
+        raise source.error(error.reason) from None
     return model.Onbuild(**source.common, trigger=source.rest + bodies)
 
 

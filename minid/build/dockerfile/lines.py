@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from minid.build.dockerfile.errors import DockerfileError
 from minid.build.dockerfile.heredocs import Opening, find_openings
 from minid.build.dockerfile.model import Directives, Heredoc, Location
-from minid.build.dockerfile.words import TRIMMED, json_list, split_once
+from minid.build.dockerfile.words import TRIMMED, is_json, split_once
 
 _DIRECTIVE = re.compile(r"#[ \t]*([A-Za-z][A-Za-z0-9]*)[ \t]*=[ \t]*(.+)", re.DOTALL)
 _DIRECTIVES = ("syntax", "escape", "check")
@@ -132,9 +132,7 @@ def _without_continuation(line: str, escape: str) -> tuple[str, bool]:
     """The line without its end, and without an escape there (blanks may follow it), which means that it goes on."""
     line = line.rstrip("\r\n")
     trimmed = line.rstrip(" \t")
-    if trimmed.endswith(escape) and not trimmed.endswith(escape * 2):
-        return trimmed[:-1], True
-    return line, False
+    return (trimmed[:-1], True) if trimmed.endswith(escape) else (line, False)
 
 
 def _heredoc_openings(text: str, escape: str) -> list[Opening]:
@@ -148,7 +146,7 @@ def _heredoc_openings(text: str, escape: str) -> list[Opening]:
     command = rest
     while match := _FLAG.match(command):
         command = command[match.end() :]
-    return [] if json_list(command) is not None else find_openings(rest, escape)
+    return [] if is_json(command) else find_openings(rest, escape)
 
 
 def _read_heredoc(lines: _Lines, opening: Opening, first: int) -> Heredoc:

@@ -78,7 +78,11 @@ def _transfer(instruction: Instruction, expander: Expander) -> Instruction:
 
 def _source(source: str | Heredoc, expander: Expander) -> str | Heredoc:
     if isinstance(source, str):
-        return expander.word(source)
+        try:
+            return expander.word(source)
+        except ExpansionError as error:
+            hint = ' (write paths with blanks as ["a b", "…"])' if str(error).endswith("-quote") else ""
+            raise ExpansionError(f"{error}{hint}") from None
     text = expander.heredoc(source.text) if source.expand else source.text
     return replace(source, content=text, expand=False, strip_tabs=False)
 
