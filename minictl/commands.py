@@ -14,6 +14,7 @@ VERBS = {
     "diff": "containers:DIFF",
     "events": "events:EVENTS",
     "exec": "exec:EXEC",
+    "explain": "explain:EXPLAIN",
     "export": "archives:EXPORT",
     "history": "images:HISTORY",
     "images": "images:IMAGES",
@@ -129,7 +130,7 @@ SECTIONS = (
             "start", "stats", "top", "unpause", "update", "wait",
         ),
     ),
-    ("Images", ("history", "import", "load", "login", "logout", "rmi", "save", "tag")),
+    ("Images", ("explain", "history", "import", "load", "login", "logout", "rmi", "save", "tag")),
     ("Everything", ("events", "info", "inspect", "version")),
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from minid import __version__, logfmt
 from minid.config import Config, ConfigError, load
 from minid.config.flags import UsageError, parse, usage
+from minid.config.registries import problems_of_hosts_toml
 from minid.errors import MinidError
 from minid.exits import ExitStatus, StartupError
 
@@ -85,6 +86,8 @@ def _set_proxies(config: Config) -> None:
 def _validated(config: Config) -> int:
     for warning in config.warnings:
         _say(f"warning: {warning}")
+    if problems := problems_of_hosts_toml():
+        return _refuse(ExitStatus.CONFIGURATION, ConfigError(tuple(problems)))
     print("configuration OK")
     return ExitStatus.OK
 

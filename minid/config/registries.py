@@ -15,7 +15,7 @@ Pure but for ``read_hosts_toml``. The keys of a host are those of containerd's `
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from minid.config.kinds import Kind, bool_of, entries, items, text_of
 from minid.config.located import Entries, Located, Wrong
 
 CERTS_DIRECTORIES = (Path("/etc/minid/certs.d"), Path("/etc/docker/certs.d"))
+HOSTS_TOML = "hosts.toml"
 ANY = "*"
 PULL, RESOLVE, PUSH = "pull", "resolve", "push"
 CAPABILITIES = (PULL, RESOLVE, PUSH)
@@ -101,6 +102,19 @@ def read_hosts_toml(path: Path) -> RegistryRule:
         return _rule(_located(document), listed, path.parent)
     except Wrong as error:
         raise Wrong(f"{path}: {error}") from None
+
+
+def problems_of_hosts_toml(directories: Sequence[Path] = CERTS_DIRECTORIES) -> list[str]:
+    """What is wrong with the ``hosts.toml`` files below ``directories``, a line for each."""
+    problems = []
+    for path in sorted(path for directory in directories for path in directory.glob(f"*/{HOSTS_TOML}")):
+        try:
+            read_hosts_toml(path)
+        except Wrong as error:
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{path}: cannot be read: {error.strerror}")
+    return problems
 
 
 def registries(node: Located) -> Mapping[str, RegistryRule]:

@@ -98,4 +98,5 @@ class Registries:
             path, tag = reference.path, reference.tag
             if host == DEFAULT_DOMAIN and "/" not in path:
                 path = f"{OFFICIAL_PREFIX}{path}"
-        return Probe(self.transport, host, path, tag, auth, try_push=try_push)
+        route = self.hosts.route(Reference(host, path, tag))
+        return Probe(self.transport, host, path, tag, auth, try_push=try_push, route=route)

@@ -18,7 +18,8 @@ import pytest
 from minid.errors import Failed, MinidError
 from minid.images.registry.endpoint import Certificates, InsecureRules
 from minid.images.registry.hosts import Access
-from minid.images.registry.probe import Probe, Step
+from minid.images.registry.probe import Probe
+from minid.images.registry.step import Step
 from minid.images.registry.transport import Transport
 from tests.certificates import Authority, Certificate, self_signed
 from tests.registry import PROGRAM, Registry

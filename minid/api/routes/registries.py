@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from minid.api.answers import json_line
+from minid.api.answers import json_line, json_response
 from minid.api.call import Call
 from minid.api.registry_auth import decode_registry_auth
 from minid.api.routing import Routes
@@ -23,3 +23,12 @@ async def registry_test(call: Call) -> web.StreamResponse:
         await response.write(json_line(schema.step(step)))
     await response.write_eof()
     return response
+
+
+@routes.get("/minid/images/{name:.*}/explain")
+async def image_explain(call: Call) -> web.StreamResponse:
+    """How a name is read, and where it would be pulled from and pushed to, by which rule. Asks nobody."""
+    images = call.services.images
+    reference, route = images.registries.route(call.parameters["name"])
+    image = images.find(call.parameters["name"])
+    return json_response(schema.explanation(reference, route, image.id if image is not None else ""))

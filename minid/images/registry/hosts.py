@@ -19,6 +19,7 @@ from minid.config.located import Wrong
 from minid.config.registries import (
     ANY,
     CERTS_DIRECTORIES,
+    HOSTS_TOML,
     PULL,
     PUSH,
     RESOLVE,
@@ -33,7 +34,6 @@ from minid.images.registry.endpoint import is_host_port, registry_host, split_ho
 
 DIAL_TIMEOUT_S = 5.0  # for a host after which there is another one
 API_ROOT = "/v2"
-HOSTS_TOML = "hosts.toml"
 DEFAULT_DIRECTORY = "_default"
 NO_RULE = "no rule is for it: the registry itself"
 

@@ -81,8 +81,9 @@ class Repositories:
         return await self._ask(RESOLVE, lambda repository: self._tagged(repository, tag_or_digest))
 
     async def _tagged(self, repository: Repository, tag: str) -> FetchedManifest:
-        pulls = self._able(PULL)
-        if pulls and repository.place is pulls[0]:
+        before = self.route.places[: self.route.places.index(repository.place)]
+        asked = {place for place in before if place.can(RESOLVE)}  # and did not have it
+        if self._able(PULL, asked)[0] is repository.place:
             return await repository.manifest(tag)
         digest = await repository.manifest_digest(tag)
         if digest is not None:

@@ -9,37 +9,26 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from minid.errors import Failed, MinidError, Unauthorized
-from minid.images.reference import DEFAULT_DOMAIN
+from minid.images.reference import DEFAULT_DOMAIN, Reference
 from minid.images.registry.authorizer import Auth, Authorizer
 from minid.images.registry.challenge import Challenge, parse_challenges
 from minid.images.registry.client import ERROR_BODY_MAX_BYTES, registry_error
 from minid.images.registry.endpoint import registry_host, split_host
-from minid.images.registry.hosts import Access
+from minid.images.registry.hosts import Access, Route
+from minid.images.registry.probe_hosts import host_steps
+from minid.images.registry.step import FAILED, NOTE, OK, SKIPPED, Step
 from minid.images.registry.transport import Transport, proxy_for, read_limited
 from minid.images.registry.trust import explain, insecure
 
 CONNECT_TIMEOUT_S = 10
-OK, NOTE, FAILED, SKIPPED = "ok", "note", "failed", "skipped"
 _OTHER_NAME = (62, 63, 64)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """``result`` is ok, note (worth knowing), failed or skipped; ``rule`` made it so; ``advice``: what to change."""
-
-    name: str
-    result: str
-    detail: str
-    rule: str = ""
-    advice: str = ""
-    took_ms: float = 0.0
 
 
 class _Stop(Exception):
@@ -50,8 +39,17 @@ class Probe:
     """``host`` as in an image's name; ``path`` and ``tag`` may be empty. Iterate ``steps`` once."""
 
     def __init__(
-        self, transport: Transport, host: str, path: str, tag: str, auth: Auth | None, *, try_push: bool
+        self,
+        transport: Transport,
+        host: str,
+        path: str,
+        tag: str,
+        auth: Auth | None,
+        *,
+        try_push: bool,
+        route: Route | None = None,
     ) -> None:
+        self._route = route
         self._transport = transport
         self._host = registry_host(host)
         self._access = Access(self._host)
@@ -68,6 +66,13 @@ class Probe:
 
     async def steps(self) -> AsyncIterator[Step]:
         """In order; ends after the first that makes the rest pointless."""
+        if self._route is not None and not self._route.is_plain:
+            async for step in host_steps(
+                self._transport, Reference(self._domain, self._path, self._tag), self._route
+            ):
+                yield step
+            if not any(place.is_own for place in self._route.places):
+                return
         proxy = proxy_for(URL(f"https://{self._host}/"))
         kinds: list[Any] = [self._resolve, self._rule]
         kinds += [self._connect, self._handshake] if proxy is None else []

@@ -67,6 +67,7 @@ class InProcessRegistry:
     manifests: dict[tuple[str, str], tuple[bytes, str]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
     ranges: bool = True
     chunked: bool = False
     cuts: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # bytes before each cut
@@ -156,6 +157,7 @@ class InProcessRegistry:
         path = request.rel_url.path
         self.requests.append((request.method, path))
         self.headers.append(dict(request.headers))
+        self.queries.append(request.rel_url.raw_query_string)
         if (refusal := self._refusal(request)) is not None:
             return refusal
         for ending, statuses in self.statuses.items():
