@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "attach": "start:ATTACH",
+    "build": "build:BUILD",
     "commit": "containers:COMMIT",
     "cp": "copy:CP",
     "create": "run:CREATE",
@@ -57,6 +58,7 @@ _CONTAINER = {
 }  # fmt: skip
 
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
+    "builder": ("Manage builds", {"build": "build:BUILD", "prune": "builder:PRUNE"}),
     "container": (
         "Manage containers",
         _CONTAINER
@@ -122,7 +124,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 SECTIONS = (
-    ("Common Commands", ("run", "exec", "ps", "logs", "stop", "rm", "pull", "push", "images")),
+    ("Common Commands", ("run", "exec", "ps", "logs", "stop", "rm", "build", "pull", "push", "images")),
     (
         "Containers",
         (

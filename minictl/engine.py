@@ -6,7 +6,7 @@ import os
 
 from minictl import endpoint, jsontext
 from minictl.errors import ApiError
-from minictl.http import Connection, Response
+from minictl.http import CHUNKED, Connection, Response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Engine:
     def __init__(self, host: str) -> None:
         self.host = host
         self.version = os.environ.get("DOCKER_API_VERSION") or API_VERSION
+        self.is_minid = False
         self._idle: list[Connection] = []
 
     def call(
@@ -74,12 +75,13 @@ class Engine:
         return True
 
     def settle_version(self) -> None:
-        """Asks which version the daemon speaks: for a request whose body can't be sent twice."""
+        """Asks which version the daemon speaks: for a request whose body can't be sent twice. Sets `is_minid`."""
         connection = self._idle.pop() if self._idle else Connection(endpoint.connect(self.host), "minid")
         connection.send("GET", "/_ping", {"User-Agent": "minictl"}, None)
         response = connection.receive()
         response.read()
         self.release(response)
+        self.is_minid = response.headers.get("server", "").startswith("minid/")
         offered = response.headers.get("api-version", "")
         if offered and _number(offered) < _number(self.version):
             self.version = offered
@@ -102,6 +104,13 @@ class Engine:
         connection = self._idle.pop() if self._idle else Connection(endpoint.connect(self.host), "minid")
         connection.send(method, f"/v{self.version}{path}{query_string(query)}", heads, body)
         return connection
+
+    def begin(self, path: str, query: dict[str, Any], headers: dict[str, str]) -> tuple[Connection, bytes]:
+        """A POST whose body the caller sends in chunks: the connection, and the head, which is still to be sent."""
+        connection = self._idle.pop() if self._idle else Connection(endpoint.connect(self.host), "minid")
+        heads = {"User-Agent": "minictl", **headers}
+        target = f"/v{self.version}{path}{query_string(query)}"
+        return connection, connection.head("POST", target, heads, CHUNKED)
 
     def receive(self, connection: Connection, method: str = "GET") -> Response:
         """The answer to what was sent on `connection`. Raises ApiError for a status of 400 or more."""

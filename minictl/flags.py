@@ -199,11 +199,7 @@ def _set(options: Options, flag: Flag, text: str) -> None:
 def _converted(kind: str, text: str) -> Any:
     """The value of a flag of `kind`. Raises ValueError with the reason in Go's words."""
     if kind == "bool":
-        if text in ("1", "t", "T", "TRUE", "true", "True"):
-            return True
-        if text in ("0", "f", "F", "FALSE", "false", "False"):
-            return False
-        raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+        return truth(text)
     if kind == "int" or kind == "uint16":
         function = "ParseUint" if kind == "uint16" else "ParseInt"
         digits = text.lstrip("+-") if kind == "int" else text
@@ -225,6 +221,15 @@ def _converted(kind: str, text: str) -> Any:
         units.parse_nano_cpus(text)
         return text
     raise AssertionError(f"no flag kind {kind}")
+
+
+def truth(text: str) -> bool:
+    """What Go's strconv.ParseBool makes of `text`. Raises ValueError."""
+    if text in ("1", "t", "T", "TRUE", "true", "True"):
+        return True
+    if text in ("0", "f", "F", "FALSE", "false", "False"):
+        return False
+    raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
 
 
 def _check_count(command: Command, count: int) -> None:

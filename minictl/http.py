@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MAX_HEAD_BYTES = 256 * 1024
 _READ_BYTES = 64 * 1024
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
 class Connection:
@@ -42,35 +43,37 @@ class Connection:
         When the daemon answers and hangs up before it has read the whole body, the answer can still be read:
         such a broken pipe is not an error here.
         """
-        head = [f"{method} {target} HTTP/1.1\r\nHost: {self.host}\r\n"]
-        for name, value in headers.items():
-            head.append(f"{name}: {value}\r\n")
+        framing = payload = b""
         chunks: Iterable[bytes] = ()
         if body is None:
             if method == "POST" or method == "PUT":
-                head.append("Content-Length: 0\r\n")
-            payload = b""
+                framing = b"Content-Length: 0\r\n"
         elif isinstance(body, bytes):
-            head.append(f"Content-Length: {len(body)}\r\n")
+            framing = b"Content-Length: %d\r\n" % len(body)
             payload = body
         else:
-            head.append("Transfer-Encoding: chunked\r\n")
-            payload = b""
+            framing = CHUNKED
             chunks = body
-        head.append("\r\n")
         try:
-            self.sock.sendall("".join(head).encode("utf-8", "surrogateescape") + payload)
+            self.sock.sendall(self.head(method, target, headers, framing) + payload)
             if chunks != ():
                 for chunk in chunks:
                     if chunk:
                         self.sock.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
                 self.sock.sendall(b"0\r\n\r\n")
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             self.reusable = False
         except OSError as error:
             raise ConnectError(
                 f"the connection to the daemon broke while sending: {error.strerror}"
             ) from None
+
+    def head(self, method: str, target: str, headers: dict[str, str], framing: bytes) -> bytes:
+        """The head of a request; `framing` is the line that says how long its body is."""
+        lines = [f"{method} {target} HTTP/1.1\r\nHost: {self.host}\r\n"]
+        for name, value in headers.items():
+            lines.append(f"{name}: {value}\r\n")
+        return "".join(lines).encode("utf-8", "surrogateescape") + framing + b"\r\n"
 
     def receive(self) -> Response:
         """The head of the answer to the request just sent. Raises ConnectError when none comes."""

@@ -29,7 +29,7 @@ def _parse(text: str) -> dict[str, Any]:
     image: dict[str, Any] = {}
     if not text:
         raise ValueError("value is empty")
-    for field in _fields(text):
+    for field in fields(text):
         key, equals, value = field.partition("=")
         key = key.strip().lower()
         if not equals:
@@ -102,7 +102,7 @@ def _parse(text: str) -> dict[str, Any]:
     return mount
 
 
-def _fields(text: str) -> list[str]:
+def fields(text: str) -> list[str]:
     """CSV: commas separate, a field in double quotes may contain them."""
     fields: list[str] = []
     current = ""

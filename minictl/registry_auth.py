@@ -28,6 +28,16 @@ def credentials(server: str) -> dict[str, Any]:
     return _credentials(settings, server) if settings else {}
 
 
+def header_for_all() -> str:
+    """The value of X-Registry-Config: what is kept for every registry, by `server_key` (a build may pull from any)."""
+    settings = config.load()
+    servers: set[str] = {str(key) for part in ("auths", "credHelpers") for key in settings.get(part) or {}}
+    if store := settings.get("credsStore"):
+        servers |= set(run_helper(store, "list", ""))
+    found = {server: _credentials(settings, server) for server in sorted(servers)}
+    return encode({server: known for server, known in found.items() if known})
+
+
 def encode(credentials: dict[str, Any]) -> str:
     if not credentials:
         return "e30="

@@ -41,8 +41,10 @@ class BodyFile:
         return data
 
 
-def extract(source: BodyFile, directory: str, rename: Callable[[str], str]) -> None:
+def extract(source: BodyFile, directory: str, rename: Callable[[str], str], *, devices: bool = True) -> None:
     """Puts each entry at `rename(its name)` below `directory`, which exists. Owners are the caller's.
+
+    Without `devices` those are left out, as only root may make them.
 
     A directory doesn't give way to something else, nor something else to a directory: Failure.
     """
@@ -51,6 +53,8 @@ def extract(source: BodyFile, directory: str, rename: Callable[[str], str]) -> N
     try:
         with tarfile.open(fileobj=_as_io(source), mode="r|", errorlevel=2) as archive:
             for member in archive:
+                if (member.ischr() or member.isblk()) and not devices:
+                    continue
                 name = rename(member.name)
                 _put(archive, member, root, name)
                 if member.isdir():

@@ -20,14 +20,14 @@ _READ_BYTES = 256 * 1024
 
 
 def export(options: Options, arguments: list[str], engine: Engine) -> int:
-    _check_output(options["output"])
-    _deliver(engine.request("GET", f"/containers/{segment(arguments[0])}/export"), options["output"])
+    check_output(options["output"])
+    deliver(engine.request("GET", f"/containers/{segment(arguments[0])}/export"), options["output"])
     return 0
 
 
 def save(options: Options, arguments: list[str], engine: Engine) -> int:
-    _check_output(options["output"])
-    _deliver(engine.request("GET", "/images/get", {"names": arguments}), options["output"])
+    check_output(options["output"])
+    deliver(engine.request("GET", "/images/get", {"names": arguments}), options["output"])
     return 0
 
 
@@ -82,7 +82,7 @@ def _read(fd: int) -> Iterator[bytes]:
     os.close(fd)
 
 
-def _check_output(path: str) -> None:
+def check_output(path: str) -> None:
     if not path:
         if terminal.is_terminal(1):
             raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
@@ -94,7 +94,7 @@ def _check_output(path: str) -> None:
         raise Failure(f'invalid output path: "{path}" must be a regular file')
 
 
-def _deliver(response: Response, path: str) -> None:
+def deliver(response: Response, path: str) -> None:
     """The body to stdout, or to a file that appears only when it is whole."""
     if not path:
         for part in response.parts():

@@ -185,6 +185,8 @@ def _info_text(answer: dict[str, Any]) -> str:
     insecure += registries.get("InsecureRegistryCIDRs") or []
     if insecure:
         lines += ["Insecure Registries:", *(f" {name}" for name in insecure)]
+    if registries.get("Mirrors"):
+        lines += ["Registry Mirrors:", *(f" {url}" for url in registries["Mirrors"])]
     lines.append(f"Live Restore Enabled: {str(bool(get('LiveRestoreEnabled'))).lower()}")
     return "".join(f" {line}\n" for line in lines) + "\n"
 
