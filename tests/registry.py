@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import json
+import os
 import select
 import shutil
 import socket
@@ -32,8 +33,11 @@ def digest_of(data: bytes) -> str:
 class Registry:
     """A registry process with a filesystem store under ``root``; its address is ``127.0.0.1:PORT``."""
 
-    def __init__(self, root: Path, *, extra: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, root: Path, *, extra: dict[str, Any] | None = None, environment: dict[str, str] | None = None
+    ) -> None:
         self.root = root
+        self.environment = environment or {}
         self.log = root / "log"
         self.extra = extra or {}
         root.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,11 @@ class Registry:
         with self.log.open("ab") as log:
             position = log.tell()
             self.process = subprocess.Popen(
-                [PROGRAM, "serve", str(path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [PROGRAM, "serve", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
             )
         deadline = time.monotonic() + 20
         while True:

@@ -143,9 +143,9 @@ class RecordingCertificates(Certificates):
 
     verified: bool | None = None
 
-    async def context(self, host_port: str, *, verify: bool) -> ssl.SSLContext:
+    async def context(self, host_port: str, *, verify: bool, **files: Any) -> ssl.SSLContext:
         self.verified = verify
-        return await super().context(host_port, verify=verify)
+        return await super().context(host_port, verify=verify, **files)
 
 
 @dataclass

@@ -77,24 +77,35 @@ class Repositories:
     async def manifest(self, tag_or_digest: str) -> FetchedManifest:
         """As ``Repository.manifest``: a tag from who may resolve it, its bytes from who may be pulled from."""
         if is_digest(tag_or_digest):
-            return await self._ask(PULL, lambda repository: repository.manifest(tag_or_digest))
+            return await self._ask(PULL, lambda repository: self._at(repository, tag_or_digest))
         return await self._ask(RESOLVE, lambda repository: self._tagged(repository, tag_or_digest))
 
     async def _tagged(self, repository: Repository, tag: str) -> FetchedManifest:
         before = self.route.places[: self.route.places.index(repository.place)]
         asked = {place for place in before if place.can(RESOLVE)}  # and did not have it
         if self._able(PULL, asked)[0] is repository.place:
-            return await repository.manifest(tag)
+            return await self._at(repository, tag)
         digest = await repository.manifest_digest(tag)
         if digest is not None:
             return await self.manifest(digest)
         if not repository.place.can(PULL):
             raise NotFound(f"registry {repository.host}: does not say what {self._reference.familiar} means")
-        return await repository.manifest(tag)
+        return await self._at(repository, tag)
+
+    async def _at(self, repository: Repository, tag_or_digest: str) -> FetchedManifest:
+        fetched = await repository.manifest(tag_or_digest)
+        self._serves(repository.place, f"manifest {fetched.digest}", fetched.digest)
+        return fetched
 
     async def blob(self, descriptor: Descriptor, size_max: int) -> bytes:
         """A small blob, verified."""
-        return await self._ask(PULL, lambda repository: repository.blob(descriptor, size_max))
+
+        async def fetch(repository: Repository) -> bytes:
+            data = await repository.blob(descriptor, size_max)
+            self._serves(repository.place, f"blob {short(descriptor.digest)}", descriptor.digest)
+            return data
+
+        return await self._ask(PULL, fetch)
 
     async def open_blob(self, descriptor: Descriptor, offset: int) -> BlobStream:
         """As ``Repository.open_blob``; tell ``broken`` or ``blame`` how it ended, if not well."""
@@ -155,15 +166,11 @@ class Repositories:
         while True:
             place = self._able(capability, missing)[0]
             try:
-                answer = await ask(self._repositories[place])
+                return await ask(self._repositories[place])
             except MinidError as error:
                 if not self._pass_over(place, capability, error, missing):
                     raise
                 missing.add(place)
-                continue
-            if isinstance(answer, FetchedManifest):
-                self._serves(place, f"manifest {answer.digest}", answer.digest)
-            return answer
 
     def _able(self, capability: str, without: "set[Place] | frozenset[Place]" = frozenset()) -> list[Place]:
         """Who may be asked still; the last one always. ``Failed`` if the rule allows it to nobody."""

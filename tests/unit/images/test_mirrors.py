@@ -76,7 +76,7 @@ async def test_a_mirror_that_has_it_is_the_only_one_asked(
     assert await world.pull() == world.built.config_digest
     assert world.asked(world.registry) == []
     assert (
-        f"Served by: {world.mirror.address} (3); registries has {world.registry.address}"
+        f"Served by: {world.mirror.address} (4); registries has {world.registry.address}"
         in world.place.statuses()
     )
     assert {record.host for record in caplog.records} == {world.mirror.address}  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ async def test_a_mirror_that_does_not_have_it_is_passed_over(world: World) -> No
     assert len(notes) == 1
     assert notes[0].startswith(f"{world.mirror.address}: manifest for {world.name}:latest not found")
     assert notes[0].endswith(f"; asking {world.registry.address}")
-    assert f"Served by: {world.registry.address} (3)" in " ".join(world.place.statuses())
+    assert f"Served by: {world.registry.address} (4)" in " ".join(world.place.statuses())
 
 
 async def test_nobody_listens_at_the_mirror(world: World) -> None:
@@ -130,7 +130,7 @@ async def test_layers_that_the_mirror_lacks_come_from_the_registry(world: World)
     assert await world.pull() == world.built.config_digest
     assert world.asked(world.registry) == [f"/v2/app/blobs/{world.built.layer_digests[1]}"]
     served = next(line for line in world.place.statuses() if line.startswith("Served by"))
-    assert f"{world.mirror.address} (2), {world.registry.address} (1)" in served
+    assert f"{world.mirror.address} (3), {world.registry.address} (1)" in served
 
 
 async def test_a_mirror_without_resolve_is_never_asked_what_a_tag_means(world: World) -> None:
