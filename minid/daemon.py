@@ -50,6 +50,8 @@ PRELOAD = (
     "minid.images.layers",
     "minid.volumes.copyup",
     "minid.containers.archive_jobs",
+    "minid.build.receive_jobs",
+    "minid.build.copy_jobs",
 )
 
 HOUSEKEEPING_S = 3600.0
