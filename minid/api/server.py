@@ -20,7 +20,19 @@ from minid import API_VERSION, MIN_API_VERSION, __version__
 from minid.api import failure
 from minid.api.call import Call
 from minid.api.connection import Connection
-from minid.api.routes import archive, attach, containers, images, networks, registries, swarm, system, volumes
+from minid.api.routes import (
+    archive,
+    attach,
+    build,
+    containers,
+    images,
+    networks,
+    registries,
+    stats,
+    swarm,
+    system,
+    volumes,
+)
 from minid.api.routing import Match, Router
 from minid.api.services import Services
 from minid.errors import InvalidParameter, MinidError
@@ -40,8 +52,10 @@ log = logging.getLogger(__name__)
 ROUTER = Router(
     containers.routes,
     attach.routes,
+    stats.routes,
     archive.routes,
     images.routes,
+    build.routes,
     system.routes,
     volumes.routes,
     networks.routes,

@@ -207,11 +207,6 @@ async def container_changes(call: Call) -> web.StreamResponse:
     return json_response([{"Path": path, "Kind": kind} for path, kind in changes] or None)
 
 
-@routes.get("/containers/{id}/stats", stoppable=True)
-async def container_stats(call: Call) -> web.StreamResponse:
-    raise Unsupported("container stats are not implemented yet")
-
-
 @routes.post("/containers/prune")
 async def container_prune(call: Call) -> web.StreamResponse:
     names, reclaimed_bytes = await call.services.containers.prune(call.filters(PRUNE_FILTERS))
