@@ -84,7 +84,7 @@ class Networking:
             if network is None:
                 continue
             self._check(network, settings)
-            if network.driver in ("host", "null"):
+            if network.driver in ("host", "null") and not network.config_only:
                 raise InvalidParameter(
                     "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
                 )
@@ -137,7 +137,7 @@ class Networking:
     async def reserve(self, container: Container) -> None:
         """Addresses and ports for the run that is about to begin; raises what ``Networks.reserve`` raises."""
         if has_own_networks(container.host_config.network_mode):
-            await self._networks.reserve(
+            await self._networks.sandboxes.reserve(
                 container.id, container.name, self._requests(container), port_specs(container)
             )
 
@@ -145,7 +145,7 @@ class Networking:
         """The sandbox of the container stands, with ``pid`` in its network namespace."""
         if self._networks.sandbox(container.id) is not None:
             failures = await asyncio.gather(
-                self._networks.plumb(container.id, pid, start_ticks),
+                self._networks.sandboxes.plumb(container.id, pid, start_ticks),
                 self._naming.ensure(container, pid, start_ticks, self._links),
                 return_exceptions=True,
             )
@@ -156,12 +156,12 @@ class Networking:
     async def release(self, container_id: str) -> None:
         """The run has ended. Idempotent."""
         self._naming.close(container_id)
-        await self._networks.release(container_id)
+        await self._networks.sandboxes.release(container_id)
 
     async def retain_running(self) -> None:
         """After a daemon's start: what runs keeps its addresses, all others are free."""
         running = [container for container in self._store.all() if container.state.running]
-        await self._networks.retain({container.id for container in running})
+        await self._networks.sandboxes.retain({container.id for container in running})
         await self._naming.reopen(
             [one for one in running if has_own_networks(one.host_config.network_mode)], self._links
         )
@@ -209,6 +209,8 @@ class Networking:
             raise InvalidParameter(
                 "container cannot be disconnected from host network or connected to host network"
             )
+        if network.config_only:
+            raise Forbidden("cannot create endpoint on configuration-only network")
         if mode == "none" or network.driver == "null":
             raise InvalidParameter(
                 "container cannot be connected to multiple networks with one of the networks in private (none) mode"
@@ -219,7 +221,7 @@ class Networking:
             raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
         if container.state.running:
             before = self.hosts_lines(container)
-            await self._networks.connect(
+            await self._networks.sandboxes.connect(
                 container.id,
                 self._request(container, network.name, settings),
                 container.state.pid,
@@ -244,7 +246,7 @@ class Networking:
         wanted.pop(network.name, None)
         if container.state.running and connected:
             before = self.hosts_lines(container)
-            await self._networks.disconnect(
+            await self._networks.sandboxes.disconnect(
                 container.id, network, container.state.pid, container.state.pid_start_ticks
             )
             self._update_hosts(container, before)
@@ -280,7 +282,7 @@ class Networking:
             bindings[key] = bindings[key] or (PortBinding(),)
         if sandbox is not None and container.state.running:
             gone = [one for one in records if any(spec_fits(spec, one) for spec in specs_of(remove))]
-            await self._networks.edit_ports(container.id, specs_of(add), gone)
+            await self._networks.sandboxes.edit_ports(container.id, specs_of(add), gone)
         return dataclasses.replace(container.host_config, port_bindings=bindings)
 
     def renamed(self, container: Container) -> None:
@@ -292,7 +294,7 @@ class Networking:
             settings = wanted.get(network.name) or NONE
             return () if network.builtin else dns_names(container, settings.get("Aliases") or ())
 
-        self._networks.rename(container.id, container.name, names)
+        self._networks.sandboxes.rename(container.id, container.name, names)
 
     # -- reading
 

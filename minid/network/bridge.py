@@ -1,5 +1,6 @@
 """The bridge device of a network: made, found again and taken away. Blocking; for the network thread."""
 
+import dataclasses
 import hashlib
 import ipaddress
 import socket
@@ -9,6 +10,7 @@ from minid.kernel import links, netlink, sysctls
 from minid.network.model import Network
 
 ENODEV = 19
+Interface = links.Interface
 
 
 def device_name(network_id: str) -> str:
@@ -97,6 +99,11 @@ def find_addresses(device: str) -> list[links.Interface]:
             return []
         found = [address for _, address in links.addresses(sock, link.index)]
     return [address for address in found if not address.ip.is_link_local]
+
+
+def not_ours(network: Network) -> Network:
+    """A network on a bridge that somebody else has made, who takes it away too."""
+    return dataclasses.replace(network, owns_device=False)
 
 
 def exists(device: str) -> bool:

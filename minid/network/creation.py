@@ -3,6 +3,7 @@
 Source: Engine API v1.44 ``POST /networks/create``; refusals in moby's words.
 """
 
+import dataclasses
 import ipaddress
 import re
 import secrets
@@ -35,7 +36,17 @@ def plan(
     """The network that ``request`` asks for, with an id, subnets and gateways. Raises a MinidError."""
     _check(request, known)
     network_id = new_id()
-    ours = [ipaddress.ip_network(subnet.subnet) for network in known for subnet in network.subnets]
+    if request.config_only:
+        return _configuration(request, network_id)
+    if request.config_from:
+        request = _configured(request, known)
+    _check_options(request, known)
+    ours = [
+        ipaddress.ip_network(subnet.subnet)
+        for network in known
+        if not network.config_only
+        for subnet in network.subnets
+    ]
     subnets = [_settle(subnet, request.driver, request.options) for subnet in request.subnets]
     versions = [subnet.version for subnet in subnets]
     for position, subnet in enumerate(subnets):
@@ -69,6 +80,42 @@ def plan(
         labels=request.labels,
         ipam_driver=request.ipam_driver or "default",
         ipam_options=request.ipam_options,
+        config_from=request.config_from,
+    )
+
+
+def _configuration(request: CreateNetwork, network_id: str) -> Network:
+    """A network that only holds what others are made with: nothing is chosen for it, nothing made."""
+    for subnet in request.subnets:
+        _settle(subnet, "null", request.options)
+    return Network(
+        id=network_id,
+        name=request.name,
+        driver="null",
+        created_ns=time.time_ns(),
+        subnets=request.subnets,
+        ipv6=request.enable_ipv6,
+        options=request.options,
+        labels=request.labels,
+        ipam_driver=request.ipam_driver or "default",
+        ipam_options=request.ipam_options,
+        config_only=True,
+    )
+
+
+def _configured(request: CreateNetwork, known: Collection[Network]) -> CreateNetwork:
+    """With what the network has that ``config_from`` names. Raises NotFound."""
+    found = next((one for one in known if one.name == request.config_from and one.config_only), None)
+    if found is None:
+        raise NotFound(f'configuration network "{request.config_from}" does not exist')
+    return dataclasses.replace(
+        request,
+        enable_ipv6=found.ipv6,
+        subnets=found.subnets,
+        options=found.options,
+        labels=found.labels,
+        ipam_driver=found.ipam_driver,
+        ipam_options=found.ipam_options,
     )
 
 
@@ -94,10 +141,35 @@ def _check(request: CreateNetwork, known: Collection[Network]) -> None:
             f"could not find plugin {request.driver} in v1 plugin registry: plugin not found: "
             f"the network drivers are {', '.join(DRIVERS)}"
         )
-    if request.config_only or request.config_from:
-        raise Unsupported("networks that only hold a configuration (--config-only) are not supported")
+    _check_configuration(request)
     if request.ipam_driver not in ("", "default"):
         raise InvalidParameter(f"could not find an IPAM driver with name {request.ipam_driver}: use default")
+
+
+def _check_configuration(request: CreateNetwork) -> None:
+    """``--config-only`` and ``--config-from``: what goes together."""
+    if request.config_only:
+        if request.internal or request.attachable or request.scope:
+            raise Forbidden(
+                "configuration network can only contain network specific fields. Network operator fields like "
+                "[ ingress | internal | attachable | scope ] are not supported."
+            )
+        if request.config_from:
+            raise Forbidden("a configuration network cannot depend on another configuration network")
+    elif request.config_from:
+        if request.subnets or request.labels or request.enable_ipv6 or request.ipam_options:
+            raise Forbidden(
+                "user specified configurations are not supported if the network depends on a configuration "
+                "network"
+            )
+        if request.options:
+            raise Forbidden(
+                "network driver options are not supported if the network depends on a configuration network"
+            )
+
+
+def _check_options(request: CreateNetwork, known: Collection[Network]) -> None:
+    """The driver's options, and that nobody has the device that they name."""
     options.check(request.driver, request.options)
     device = request.options.get(options.BRIDGE_NAME) if request.driver == "bridge" else ""
     for network in known:

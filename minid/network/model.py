@@ -41,6 +41,8 @@ class Network:
     ipam_driver: str = "default"
     ipam_options: Mapping[str, str] | None = None
     owns_device: bool = True  # we made ``device`` and take it away
+    config_only: bool = False  # nobody is in it: others take their subnets and options from it
+    config_from: str = ""  # name of the network that this one took them from
 
     @property
     def builtin(self) -> bool:

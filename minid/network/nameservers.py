@@ -26,7 +26,7 @@ class Nameservers:
         self._indexes: dict[str, Index] = {}  # by network; made when somebody asks
         self._running: dict[str, Nameserver] = {}  # by container
         self._opening: dict[str, object] = {}  # whose turn it is, by container
-        networks.on_change = self._changed
+        networks.news.on_change = self._changed
 
     async def ensure(
         self, container_id: str, pid: int, start_ticks: int, links: Links, own_servers: Sequence[str]

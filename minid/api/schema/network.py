@@ -99,8 +99,8 @@ def network(network: Network, members: Sequence[tuple[Container, Endpoint | None
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": network.ingress,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
+        "ConfigFrom": {"Network": network.config_from},
+        "ConfigOnly": network.config_only,
         "Containers": {
             container.id: _member(container, network, endpoint) for container, endpoint in members
         },

@@ -13,6 +13,17 @@ from minid.network.model import CreateNetwork, Network, Subnet
 KNOWN = [
     Network("a" * 64, "taken", "bridge", 1, (Subnet("10.5.0.0/16", "10.5.0.1"),), device="br-taken"),
     Network("b" * 64, "host", "host", 0),
+    Network(
+        "c" * 64,
+        "given",
+        "null",
+        2,
+        (Subnet("10.8.0.0/24"), Subnet("fd00:8::/64")),
+        ipv6=True,
+        options={options.MTU: "1400"},
+        labels={"a": "b"},
+        config_only=True,
+    ),
 ]
 
 
@@ -55,6 +66,20 @@ def test_everything_that_was_asked_for_is_kept():
     assert (network.labels, network.internal, network.device) == ({"a": "b"}, True, "br7")
 
 
+def test_a_configuration_is_kept_as_it_was_given():
+    network = plan(config_only=True, driver="macvlan", options={"parent": "eth7"}, enable_ipv6=True)
+    assert (network.driver, network.subnets, network.device, network.ipv6) == ("null", (), "", True)
+    assert network.options == {"parent": "eth7"}
+
+
+def test_a_network_takes_what_a_configuration_says():
+    network = plan(config_from="given", internal=True)
+    assert network.subnets == (Subnet("10.8.0.0/24", "10.8.0.1"), Subnet("fd00:8::/64", "fd00:8::1"))
+    assert (network.driver, network.ipv6, network.internal) == ("bridge", True, True)
+    assert (network.options, network.labels) == ({options.MTU: "1400"}, {"a": "b"})
+    assert (network.config_from, network.config_only) == ("given", False)
+
+
 @pytest.mark.parametrize(
     ("fields", "kind", "words"),
     [
@@ -66,7 +91,14 @@ def test_everything_that_was_asked_for_is_kept():
         ({"driver": "null"}, Forbidden, 'only one instance of "null" network is allowed'),
         ({"driver": "nope"}, NotFound, "could not find plugin nope"),
         ({"driver": "overlay"}, Unsupported, "swarm manager"),
-        ({"config_only": True}, Unsupported, "--config-only"),
+        ({"config_only": True, "internal": True}, Forbidden, "Network operator fields"),
+        ({"config_only": True, "config_from": "given"}, Forbidden, "cannot depend on another"),
+        ({"config_only": True, "subnets": (Subnet("x"),)}, InvalidParameter, "invalid CIDR"),
+        ({"config_from": "nope"}, NotFound, 'configuration network "nope" does not exist'),
+        ({"config_from": "taken"}, NotFound, 'configuration network "taken" does not exist'),
+        ({"config_from": "given", "labels": {"a": "b"}}, Forbidden, "user specified configurations"),
+        ({"config_from": "given", "enable_ipv6": True}, Forbidden, "user specified configurations"),
+        ({"config_from": "given", "options": {"a": "b"}}, Forbidden, "network driver options"),
         ({"ipam_driver": "dhcp"}, InvalidParameter, "IPAM driver with name dhcp"),
         (
             {"subnets": (Subnet("10.5.9.0/24"),)},
