@@ -12,6 +12,7 @@ from minid import hostinfo, logfmt, sdnotify
 from minid.api.listeners import Listener, open_listeners
 from minid.api.server import Server
 from minid.api.services import Services
+from minid.build.service import Builds
 from minid.config import Config
 from minid.config import reload as reload_config
 from minid.containers import defaults, host
@@ -50,6 +51,8 @@ PRELOAD = (
     "minid.images.layers",
     "minid.volumes.copyup",
     "minid.containers.archive_jobs",
+    "minid.build.receive_jobs",
+    "minid.build.copy_jobs",
     "minid.build.receive_jobs",
     "minid.build.copy_jobs",
 )
@@ -152,7 +155,10 @@ class Daemon:
         )
         self.images.in_use = self.containers.users_of_image
         self.images.is_running = lambda container_id: store.get(container_id).state.running
-        self.images.held_layers = store.diff_ids
+        self.builds = Builds(
+            self.database, layout, self.images, self.containers, self.snapshots, self.jobs
+        )
+        self.images.held_layers = lambda: store.diff_ids() | self.builds.cache.diff_ids()
         self.volumes.users = self.containers.users_of_volume
         self._config = config
         self._repairing: asyncio.Task[None] | None = None
@@ -168,6 +174,7 @@ class Daemon:
             volumes=self.volumes,
             networks=self.networks,
             networking=self.networking,
+            builds=self.builds,
             events=self.events,
             config=self._config,
             info=self._info,
@@ -211,6 +218,7 @@ class Daemon:
         """Bring the disk and the records in line with what really runs."""
         await self.snapshots.start()
         await self.images.clean_up()
+        await self.builds.clean_up()
         await self.networks.start()
         await self.containers.reconcile()
         await self.networking.retain_running()

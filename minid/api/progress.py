@@ -38,20 +38,39 @@ async def stream_progress(
     work: Callable[[Callable[[Progress], None]], Awaitable[object]],
     render: Callable[[Progress], dict[str, Any]],
 ) -> web.StreamResponse:
-    """Run ``work(report)`` and send what it reports; it is cancelled when the client goes away.
-
-    An error before the first report is an ordinary HTTP error; after it, a last line with ``errorDetail``.
-    """
-    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    """Run ``work(report)`` and send what it reports; see ``stream_lines``."""
     thinner = Thinner()
 
-    def report(progress: Progress) -> None:
-        if thinner.passes(progress):
-            queue.put_nowait(render(progress))
+    async def run(send: Callable[[dict[str, Any]], None]) -> None:
+        def report(progress: Progress) -> None:
+            if thinner.passes(progress):
+                send(render(progress))
+
+        await work(report)
+
+    return await stream_lines(call, run)
+
+
+def error_line(error: Exception) -> dict[str, Any]:
+    """The last line of what went wrong."""
+    message = message_of(error)  # and no code: of 401 the docker CLI 20.10 tells only "authentication is required"
+    return {"errorDetail": {"message": message}, "error": message}
+
+
+async def stream_lines(
+    call: Call,
+    work: Callable[[Callable[[dict[str, Any]], None]], Awaitable[object]],
+    failed: Callable[[Exception], dict[str, Any]] = error_line,
+) -> web.StreamResponse:
+    """Run ``work(send)`` and send its JSON lines; it is cancelled when the client goes away.
+
+    An error before the first line is an ordinary HTTP error; after it, the last line is ``failed(error)``.
+    """
+    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def run() -> None:
         try:
-            await work(report)
+            await work(queue.put_nowait)
         finally:
             queue.put_nowait(None)
 
@@ -71,9 +90,7 @@ async def stream_progress(
         try:
             await task
         except Exception as error:
-            message = message_of(error)
-            # No code: of 401 the docker CLI 20.10 tells nothing but "authentication is required".
-            await response.write(json_line({"errorDetail": {"message": message}, "error": message}))
+            await response.write(json_line(failed(error)))
         await response.write_eof()
         return response
     finally:

@@ -26,20 +26,24 @@ def decode_registry_auth(header: str) -> Auth | None:
 
     Unpadded and standard base64 are taken too; ``auth`` (base64 of user:password) stands for both.
     """
-    if not header:
-        return None
+    data = decode_base64_json(header, "X-Registry-Auth")
+    auth = read_auth(data, "invalid X-Registry-Auth header")
+    return auth if auth.username or auth.identity_token or auth.registry_token else None
+
+
+def decode_base64_json(header: str, name: str) -> dict[str, Any]:
+    """The object that the header ``name`` is base64 (of either alphabet, padded or not) of; {} for none."""
     try:
         text = header.strip().replace("-", "+").replace("_", "/").rstrip("=")
         raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         data = parse_json(raw) if raw.strip() else {}
     except (binascii.Error, ValueError, InvalidParameter) as error:
-        raise InvalidParameter(f"invalid X-Registry-Auth header: {error}") from None
+        raise InvalidParameter(f"invalid {name} header: {error}") from None
     if data is None:
-        return None
+        return {}
     if not isinstance(data, dict):
-        raise InvalidParameter("invalid X-Registry-Auth header: an object is needed")
-    auth = read_auth(data, "invalid X-Registry-Auth header")
-    return auth if auth.username or auth.identity_token or auth.registry_token else None
+        raise InvalidParameter(f"invalid {name} header: an object is needed")
+    return data
 
 
 def read_auth(data: Mapping[str, Any], what: str) -> Auth:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from minid.build.service import Builds
 from minid.config import Config
 from minid.containers.model import Container
 from minid.containers.networking import Networking
@@ -28,6 +29,7 @@ class Services:
     volumes: Volumes
     networks: Networks
     networking: Networking
+    builds: Builds
     events: EventBus
     config: Config
     info: Callable[[], HostInfo]

@@ -90,7 +90,8 @@ class Making:
     ) -> str | None:
         """The diff ID of a layer made of what the root file system ``rootfs_id`` has of its own; None for nothing.
 
-        ``latest_s``: no time in it is later (SOURCE_DATE_EPOCH); ``mountpoints``: see ``Snapshots.adopt``. Until an image needs it, the caller holds it.
+        ``latest_s``: no time in it is later (SOURCE_DATE_EPOCH); ``mountpoints``: see
+        ``Snapshots.adopt``. Until an image needs it, the caller holds it.
         """
         await self._durability.begin()
         try:
@@ -144,6 +145,14 @@ class Making:
     def hold(self, keys: Iterable[str]) -> AbstractContextManager[None]:
         """Keep layers and images while the context lasts."""
         return self._retention.hold(keys)
+
+    async def collect(self, diff_ids: Iterable[str]) -> int:
+        """Remove those layers that nobody needs (any more); the bytes freed."""
+        await self._durability.begin()
+        try:
+            return (await self._retention.collect(sorted(diff_ids), ()))[1]
+        finally:
+            self._durability.end()
 
     def has_layer(self, diff_id: str) -> bool:
         return self._layers.has(diff_id)

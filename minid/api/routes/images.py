@@ -177,16 +177,6 @@ async def image_delete(call: Call) -> web.StreamResponse:
     return json_response([schema.deleted(item) for item in deleted])
 
 
-@routes.post("/build")
-async def image_build(call: Call) -> web.StreamResponse:
-    raise not_yet("building images")
-
-
-@routes.post("/build/prune")
-async def build_prune(call: Call) -> web.StreamResponse:
-    return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
 @routes.post("/commit")
 async def image_commit(call: Call) -> web.StreamResponse:
     """An image of a container: its image, what it has changed, and its config with that of the body over it."""

@@ -278,7 +278,8 @@ class Snapshots:
         """Make a layer of what a root file system (``create_rootfs``) has of its own; None if that is nothing.
 
         Nothing may run in it any more; afterwards there is nothing left but to ``remove_rootfs``. With ``latest_s``
-        no time in the layer is later; ``mountpoints`` were mounted on, and count only if they have content. The caller sees to it that the layer reaches the disk. Raises Failed.
+        no time in the layer is later; ``mountpoints`` were mounted on, and count only if they have content.
+        The caller sees to it that the layer reaches the disk. Raises Failed.
         """
         aside = self._root / "aside" / secrets.token_hex(8)
         aside.mkdir(mode=0o700)
