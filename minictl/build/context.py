@@ -96,6 +96,8 @@ def _from_stdin(dockerfile: str) -> Context:
     start = _at_least(0, header.BLOCK)
     if start.startswith(_PACKED) or _is_tar(start):
         return Context(_continued(start, 0), dockerfile)
+    if dockerfile:
+        raise _unprepared("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
     text = start + b"".join(_limited(0))
     if not text.strip():
         raise _unprepared("stdin is empty: it should be a Dockerfile or an archive")
@@ -131,8 +133,10 @@ def _with_foreign_dockerfile(top: str, text: bytes, ignore_file: str, origin: st
     own = ".dockerignore"
     if os.path.dirname(ignore_file) != top or os.path.basename(ignore_file) != own:
         own = f"{name}.dockerignore"
+    mode = 0o600
     try:
         ignored = _whole_file(ignore_file)
+        mode = os.stat(ignore_file).st_mode & 0o7777
     except FileNotFoundError:
         ignored = own.encode()
     patterns = ignore.Patterns(ignore.parse(ignored))
@@ -140,7 +144,7 @@ def _with_foreign_dockerfile(top: str, text: bytes, ignore_file: str, origin: st
     if own != ".dockerignore":
         ignored += own.encode() + b"\n"
     tree = Tree(top, patterns, replaced=own)
-    end = _entry(name.encode(), 0o600, text) + _entry(own.encode(), 0o600, ignored) + header.END
+    end = _entry(name.encode(), 0o600, text) + _entry(own.encode(), mode, ignored) + header.END
     return Context(tree.stream(end), name, text=text, tree=tree, origin=origin)
 
 

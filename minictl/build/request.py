@@ -24,7 +24,9 @@ def query(options: Options, context: Context, host: str, tags: list[str]) -> dic
         if text.startswith("="):
             raise invalid_argument("label", "", text, f"invalid label '{text}': empty name")
     found: dict[str, Any] = {
-        "buildargs": _json(build_arguments(options["build-arg"], host)),
+        "buildargs": _json(
+            build_arguments(options["build-arg"], host, inline_cache=bool(options["cache-to"]))
+        ),
         "cachefrom": _json(cache_sources(options["cache-from"])),
         "cgroupparent": options["cgroup-parent"],
         "cpuperiod": options["cpu-period"] or None,
@@ -39,7 +41,7 @@ def query(options: Options, context: Context, host: str, tags: list[str]) -> dic
         "labels": _json(pairs(labels)),
         "memory": options["memory"] or None,
         "memswap": options["memory-swap"] or None,
-        "networkmode": options["network"],
+        "networkmode": options["network"] if options["network"] != "default" else None,
         "nocache": options["no-cache"] or None,
         "platform": _platform(options["platform"]),
         "pull": options["pull"] or None,
@@ -71,7 +73,7 @@ def checked_tags(names: list[str]) -> list[str]:
     return names
 
 
-def build_arguments(entries: list[str], host: str) -> dict[str, str | None]:
+def build_arguments(entries: list[str], host: str, *, inline_cache: bool = False) -> dict[str, str | None]:
     """NAME=value; NAME alone takes the caller's own value, None where there is none.
 
     The proxies of the user's settings and SOURCE_DATE_EPOCH of the environment come by themselves.
@@ -80,6 +82,8 @@ def build_arguments(entries: list[str], host: str) -> dict[str, str | None]:
     for entry in entries:
         if not entry or entry.startswith("="):
             raise invalid_argument("build-arg", "", entry, f"invalid environment variable: {entry}")
+    if inline_cache:
+        found["BUILDKIT_INLINE_CACHE"] = "1"
     for entry in environment(entries):
         name, equals, value = entry.partition("=")
         found[name] = value if equals else None
@@ -114,13 +118,13 @@ def cache_sources(texts: list[str]) -> list[str]:
 
 
 def check_cache_targets(texts: list[str]) -> None:
-    """`--cache-to`: an image is a cache by itself (type=inline); Raises UsageError for every other kind."""
+    """`--cache-to`: only type=inline, for which an image tells what its layers were made by. Raises UsageError."""
     for text in texts:
         kind = pairs(text.split(",")).get("type", "registry" if "=" not in text else "")
         if kind != "inline":
             raise UsageError(
-                f"--cache-to type={kind} is not supported: the daemon keeps its own cache, and every image that "
-                "is pushed serves as one with --cache-from"
+                f"--cache-to type={kind} is not supported: the daemon keeps its own cache, and an image that is "
+                "built with type=inline and pushed serves as one with --cache-from"
             )
 
 

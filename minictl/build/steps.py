@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from minictl import jsontext
+from minictl import jsontext, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,6 +146,8 @@ class Build:
             if step:
                 for line in step.feed(log.get("fd", 1), log.get("data", "")):
                     self._display.printed(step, line)
+        elif "pull" in message:
+            self._take_pull(message["pull"])
         elif "warning" in message:
             self.warnings.append(message["warning"])
         elif "errorDetail" in message or "error" in message:
@@ -173,10 +175,27 @@ class Build:
         if state in _ENDED:
             for line in step.flush():
                 self._display.printed(step, line)
+            step.details = ""
             duration_s = said.get("duration_s")
             step.duration_s = step.elapsed_s if duration_s is None else float(duration_s)
         step.state = state
         self._display.changed(step)
+
+    def _take_pull(self, said: dict[str, Any]) -> None:
+        """How far a base image has come: only its last state is worth showing, and its layers where they end."""
+        step = self._steps.get(said.get("step", 0))
+        if step is None:
+            return
+        name = str(said.get("id") or "")
+        detail = said.get("progressDetail") or {}
+        text = f"{name}: {said.get('status', '')}" if name else str(said.get("status", ""))
+        if detail.get("total"):
+            step.details = (
+                f"{text} {units.human_size(detail.get('current') or 0)}/{units.human_size(detail['total'])}"
+            )
+            return
+        step.details = ""
+        self._display.printed(step, text)
 
 
 def _last_version(line: str) -> str:

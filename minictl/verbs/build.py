@@ -255,7 +255,7 @@ BUILD = Command(
         ),
         ("builder", "", "string", "Accepted and ignored: the daemon is the only builder"),
         ("cache-from", "", "strings", "Images to take cached layers from"),
-        ("cache-to", "", "list", "Where the cache goes: only type=inline, which every image is"),
+        ("cache-to", "", "list", "Where the cache goes: only type=inline, into the image"),
         ("call", "", "string", "What to do: build or check"),
         ("cgroup-parent", "", "string", "Parent cgroup of the containers of RUN"),
         ("check", "", "bool", "Only look for mistakes in the Dockerfile"),
