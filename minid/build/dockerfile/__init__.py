@@ -12,12 +12,13 @@ A parsed instruction has its words as written; ``resolve`` expands what the refe
     expand(word, lookup)         one word: variables, quotes, escapes;  process_words: the same, split at white space
     PREDEFINED_ARGS              proxies: usable without ARG, never in history or cache keys
     platform_args(target, build) TARGETPLATFORM … BUILDVARIANT, for the global scope
-    check(dockerfile)            the warnings of ``docker build --check``
+    check(dockerfile)            the warnings of ``docker build --check``; ``Surroundings`` is what it does not say
 
 Source: docs.docker.com/reference/dockerfile and docs.docker.com/reference/build-checks.
 """
 
 from minid.build.dockerfile.args import BUILDER_ARGS, PLATFORM_ARGS, PREDEFINED_ARGS, platform_args
+from minid.build.dockerfile.checks import CheckOptions, CheckWarning, Surroundings, check, parse_options
 from minid.build.dockerfile.errors import DockerfileError, ExpansionError
 from minid.build.dockerfile.expansion import expand, process_words
 from minid.build.dockerfile.parser import parse, parse_trigger
@@ -27,10 +28,15 @@ __all__ = [
     "BUILDER_ARGS",
     "PLATFORM_ARGS",
     "PREDEFINED_ARGS",
+    "CheckOptions",
+    "CheckWarning",
     "DockerfileError",
     "ExpansionError",
+    "Surroundings",
+    "check",
     "expand",
     "parse",
+    "parse_options",
     "parse_trigger",
     "platform_args",
     "process_words",

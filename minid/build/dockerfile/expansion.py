@@ -39,12 +39,13 @@ def process_words(text: str, lookup: Lookup, *, escape: str = "\\") -> list[str]
 
 
 class Expander:
-    """Expands words with one set of variables, and remembers in ``undefined`` what they used and nobody set."""
+    """Expands words with one set of variables, and remembers which ones they used."""
 
     def __init__(self, lookup: Lookup, escape: str = "\\"):
         self.lookup = lookup
         self.escape = escape
-        self.undefined: list[str] = []  # names used without an alternative (":-" …)
+        self.used: list[str] = []  # all names that were looked up
+        self.undefined: list[str] = []  # those without value and without an alternative (":-" …)
 
     def word(self, text: str) -> str:
         if not any(special in text for special in (self.escape, "$", "'", '"')):
@@ -59,6 +60,7 @@ class Expander:
         return _Reader(self, text, in_heredoc=True).read().text
 
     def value(self, name: str) -> str | None:
+        self.used.append(name)
         return self.lookup(name)
 
 
