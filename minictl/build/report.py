@@ -21,13 +21,21 @@ def failure_text(build: Build, context: Context, *, with_log: bool) -> str:
     if step and with_log and step.log:
         shown = step.log[-_LINES_SHOWN:]
         parts.append("\n".join(["------", f" > {step.title}:", *shown, "------"]))
-    number = int(build.failure.get("line") or (step.line if step else 0) or 0)
+    number = line_of(build.failure) or (step.line if step else 0)
     if number:
         parts.append(excerpt(context, number))
-    parts.append(
-        f"ERROR: {build.failure.get('message') or 'the build failed, and the daemon does not say why'}"
-    )
+    said = str(build.failure.get("message") or "the build failed, and the daemon does not say why")
+    if context.dockerfile:
+        said = said.replace(context.dockerfile, context.origin)  # a made-up name says nothing
+    parts.append(f"ERROR: {said}")
     return "\n".join(part for part in parts if part)
+
+
+def line_of(failure: dict[str, Any]) -> int:
+    """The line of the Dockerfile in `location` ("Dockerfile:3: RUN x", "Dockerfile:3-5: …"), 0 when there is none."""
+    place = str(failure.get("location") or "").partition(": ")[0]
+    number = place.rpartition(":")[2].partition("-")[0]
+    return int(number) if number.isdigit() else 0
 
 
 def exit_status(failure: dict[str, Any]) -> int:

@@ -57,9 +57,9 @@ def query(options: Options, context: Context, host: str, tags: list[str]) -> dic
         "version": "1",
     }
     if options["no-cache-filter"]:
-        found["nocachefilter"] = _json(options["no-cache-filter"])
+        found["nocachefilter"] = ",".join(options["no-cache-filter"])
     if options["allow"]:
-        found["allow"] = _json(options["allow"])
+        found["allow"] = ",".join(options["allow"])
     return found
 
 

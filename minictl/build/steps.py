@@ -146,8 +146,8 @@ class Build:
             if step:
                 for line in step.feed(log.get("fd", 1), log.get("data", "")):
                     self._display.printed(step, line)
-        elif "pull" in message:
-            self._take_pull(message["pull"])
+        elif "step_id" in message:
+            self._take_pull(message)
         elif "warning" in message:
             self.warnings.append(message["warning"])
         elif "errorDetail" in message or "error" in message:
@@ -183,7 +183,7 @@ class Build:
 
     def _take_pull(self, said: dict[str, Any]) -> None:
         """How far a base image has come: only its last state is worth showing, and its layers where they end."""
-        step = self._steps.get(said.get("step", 0))
+        step = self._steps.get(said["step_id"])
         if step is None:
             return
         name = str(said.get("id") or "")

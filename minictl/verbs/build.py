@@ -45,7 +45,9 @@ def build(options: Options, arguments: list[str], engine: Engine) -> int:
     display = _display(options, to_stdout=any(one.to_stdout for one in wanted))
     if only_check:
         query["check"] = True
-    if not options["quiet"]:
+    if engine.is_minid:
+        query["q"] = None  # with the steps, a failure has the output that it came after
+    if engine.is_minid or not options["quiet"]:
         query["progress"] = "steps"
     made = Build(display)
     try:
