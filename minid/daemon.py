@@ -226,6 +226,7 @@ class Daemon:
         self.images.schedule_collection(_collection(self._config))
 
     async def close(self) -> None:
+        self.builds.sessions.close()
         await self.containers.close()
         self.nameservers.close_all()
         await self.networks.close()

@@ -147,6 +147,11 @@ class Build:
         """FROM: what the stage begins with, and the triggers that its base image has for it."""
         base = resolve(stage.base, self._globals.lookup, self._escape)
         platform = parse_platform(base.platform, self._host) if base.platform else self._platform
+        named = self._request.session.contexts.get(base.image.lower())
+        if isinstance(named, Context):
+            raise InvalidParameter(f"the build context {base.image!r} is a directory: FROM needs an image")
+        if named:
+            base = replace(base, image=_meant(named))
         earlier = plan.find_base(self._dockerfile, stage, base.image)
         if earlier is not None:
             state = await self._result(earlier)
@@ -284,6 +289,10 @@ class Build:
         async def find(word: str) -> Context | StageState:
             if not word:
                 return self._context
+            named = self._request.session.contexts.get(word.lower())
+            if isinstance(named, Context):
+                return named
+            word = _meant(named) if named else word
             earlier = self._dockerfile.find_stage(word, stage.index)
             if earlier is not None:
                 return await self._result(earlier)
@@ -414,6 +423,16 @@ def _name(text: str) -> Reference:
     if reference.digest:
         raise InvalidParameter(f"invalid tag {text!r}: an image is not built under a digest")
     return reference.with_default_tag()
+
+
+def _meant(place: str) -> str:
+    """The image or stage that a named context stands for."""
+    for prefix in ("docker-image://", "target:"):
+        if place.startswith(prefix):
+            return place.removeprefix(prefix)
+    raise InvalidParameter(
+        f"--build-context …={place}: only directories, docker-image:// and target: are supported"
+    )
 
 
 def _is_for(image: Image, platform: Platform) -> bool:

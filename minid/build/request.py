@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from minid.build.context import Context
 from minid.containers.model import HostConfig
 from minid.images.platform import Platform
 from minid.images.registry.authorizer import Auth
@@ -14,6 +15,9 @@ class Session:
 
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)  # name → path of a socket on this host
+    contexts: Mapping[str, Context | str] = field(
+        default_factory=dict
+    )  # further contexts by name, in lower case
 
 
 @dataclass(frozen=True, slots=True)

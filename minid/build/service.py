@@ -16,11 +16,14 @@ from minid.build.cache import Cache, Entry
 from minid.build.context import Context
 from minid.build.copying import Copier
 from minid.build.dockerfile import parse
+from minid.build.dockerfile.checks import check, parse_options
+from minid.build.dockerfile.model import Dockerfile
 from minid.build.mounts import Mounts
-from minid.build.progress import Report
+from minid.build.progress import BuildWarning, Report
 from minid.build.request import BuildRequest
 from minid.build.runs import Runs
 from minid.build.scratch import Scratch
+from minid.build.sessions import Sessions
 from minid.build.transfers import Transfers
 from minid.containers.service import Containers
 from minid.errors import InvalidParameter, NotFound, Unsupported
@@ -68,6 +71,7 @@ class Builds:
             copier, self._transfers, self._root / "caches", layout.exec_root / "build", self.asides
         )
         self._private = layout.exec_root / "build"
+        self.sessions = Sessions(self._private)
 
     @property
     def asides(self) -> Path:
@@ -88,8 +92,8 @@ class Builds:
         """
         if request.squash:
             raise Unsupported("--squash is not supported: use a multi-stage build to leave layers behind")
-        text = await self._dockerfile(request, context)
-        dockerfile = parse(text, name=request.dockerfile)
+        dockerfile = parse(await self._dockerfile(request, context), name=request.dockerfile)
+        self._warn(request, dockerfile, report)
         build = Build(
             request,
             dockerfile,
@@ -104,6 +108,30 @@ class Builds:
             host=host_platform(),
         )
         return await build.run()
+
+    async def check(self, request: BuildRequest, context: Context) -> list[BuildWarning]:
+        """The well-known mistakes in the Dockerfile. Raises DockerfileError."""
+        dockerfile = parse(await self._dockerfile(request, context), name=request.dockerfile)
+        return self._warnings(request, dockerfile)
+
+    def _warnings(self, request: BuildRequest, dockerfile: Dockerfile) -> list[BuildWarning]:
+        setting = request.arguments.get("BUILDKIT_DOCKERFILE_CHECK")
+        options = parse_options(setting) if setting else None
+        found = check(dockerfile, options=options)
+        return [BuildWarning(each.rule, each.message, each.location.first) for each in found]
+
+    def _warn(self, request: BuildRequest, dockerfile: Dockerfile, report: Report) -> None:
+        """Tell the warnings; InvalidParameter if ``# check=error=true`` makes them errors."""
+        warnings = self._warnings(request, dockerfile)
+        for warning in warnings:
+            report(warning)
+        setting = request.arguments.get("BUILDKIT_DOCKERFILE_CHECK") or dockerfile.directives.check
+        if warnings and parse_options(setting).error:
+            first = warnings[0]
+            raise InvalidParameter(
+                f"lint violation found for rules: {', '.join(sorted({each.rule for each in warnings}))} "
+                f"({request.dockerfile}:{first.line}: {first.message})"
+            )
 
     async def _dockerfile(self, request: BuildRequest, context: Context) -> bytes:
         if request.text is not None:

@@ -1,18 +1,23 @@
-"""Builds: ``POST /build`` and its cache."""
+"""Builds: ``POST /build``, its cache, and (an extension) what a client has ready for steps of a build."""
 
+import base64
+import binascii
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from minid.api.answers import json_response
+from minid.api.answers import empty_response, json_response
 from minid.api.call import Call
 from minid.api.failure import message_of
 from minid.api.progress import stream_lines
 from minid.api.routing import Routes
 from minid.api.schema import build as schema
+from minid.api.stream import hijack
 from minid.build import context as contexts
-from minid.build.request import Session
+from minid.containers.model import Client
+from minid.errors import InvalidParameter
 
 routes = Routes()
 
@@ -21,8 +26,10 @@ routes = Routes()
 async def image_build(call: Call) -> web.StreamResponse:
     """Build an image of the context in the body. Stops at once when the client goes away."""
     builds = call.services.builds
-    request = schema.build_request(call, Session())
-    with await contexts.receive(call.stream(), builds.asides, builds.jobs) as context:
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(builds.sessions.use(call.text("session")))
+        request = schema.build_request(call, session)
+        context = stack.enter_context(await contexts.receive(call.stream(), builds.asides, builds.jobs))
 
         async def work(send: Callable[[dict[str, Any]], None]) -> None:
             stream: schema.Classic | schema.Steps
@@ -30,6 +37,10 @@ async def image_build(call: Call) -> web.StreamResponse:
                 stream = schema.Steps(send)
             else:
                 stream = schema.Classic(send, quiet=call.flag("q"))
+            if request.check_only:
+                for warning in await builds.check(request, context):
+                    stream.report(warning)
+                return
             try:
                 image_id = await builds.build(request, context, stream.report)
             finally:
@@ -47,3 +58,45 @@ async def build_prune(call: Call) -> web.StreamResponse:
     return json_response(
         {"CachesDeleted": list(pruned.keys) or None, "SpaceReclaimed": pruned.reclaimed_bytes}
     )
+
+
+@routes.post("/build/session")
+async def build_session(call: Call) -> web.StreamResponse:
+    """Secrets, the names of SSH agents and further contexts for one build: ``{"secrets": {id: base64}, …}``."""
+    body = await call.json()
+    secrets, agents, places = body.get("secrets") or {}, body.get("ssh") or [], body.get("contexts") or {}
+    if not isinstance(secrets, dict) or not isinstance(places, dict) or not isinstance(agents, list):
+        raise InvalidParameter("secrets and contexts must be objects, ssh a list")
+    if not all(isinstance(text, str) for text in (*secrets.values(), *agents, *places.values())):
+        raise InvalidParameter("secrets, contexts and ssh must have strings in them")
+    try:
+        decoded = {name: base64.b64decode(text, validate=True) for name, text in secrets.items()}
+    except (binascii.Error, ValueError):
+        raise InvalidParameter("a secret is not base64") from None
+    return json_response({"id": call.services.builds.sessions.create(decoded, agents, places)}, status=201)
+
+
+@routes.post("/build/session/{id}/context", stoppable=True)
+async def build_session_context(call: Call) -> web.StreamResponse:
+    """A further context: a tar in the body."""
+    builds = call.services.builds
+    context = await contexts.receive(call.stream(), builds.asides, builds.jobs)
+    try:
+        builds.sessions.add_context(call.parameters["id"], call.text("name"), context)
+    except BaseException:
+        context.close()
+        raise
+    return empty_response(204)
+
+
+@routes.post("/build/session/{id}/ssh")
+async def build_session_ssh(call: Call) -> web.StreamResponse:
+    """A connection that waits for a program in a RUN which wants the client's SSH agent."""
+    sessions = call.services.builds.sessions
+    session_id, name = call.parameters["id"], call.text("name", "default")
+    sessions.find_agent(session_id, name)
+
+    async def hand_over(client: Client) -> None:
+        sessions.offer_agent(session_id, name, client.fd)
+
+    return await hijack(call, tty=True, hand_over=hand_over, output_at_once=False)
