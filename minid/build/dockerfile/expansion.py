@@ -207,7 +207,9 @@ class _Reader:
             pattern = self._argument("/}", in_pattern=True, closes=False)
             self._take("/")
             replacement = self._argument("}")
-            return globs.replaced(value or "", pattern, replacement, every=modifier == "//")
+            return (
+                "" if value is None else globs.replaced(value, pattern, replacement, every=modifier == "//")
+            )
         undefined = len(self.expander.undefined)
         argument = self._argument("}")
         is_given = bool(value) if modifier[0] == ":" else value is not None

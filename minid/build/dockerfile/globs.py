@@ -25,6 +25,10 @@ def without(value: str, pattern: str, modifier: str) -> str:
 def replaced(value: str, pattern: str, replacement: str, every: bool) -> str:
     """``value`` with the first match, or every match, of ``pattern`` replaced; a match is as long as can be."""
     tokens = _tokens(pattern)
+    if not value:
+        return (
+            replacement if tokens and _ends(tokens, value) else value
+        )  # as bash: ``*`` matches nothing, too
     result: list[str] = []
     position = 0
     while position < len(value):

@@ -63,6 +63,8 @@ WORDS = [
     ("${p//\\//-}", "a-b-c.tar.gz"),
     ("${p/.*}", "a/b/c"),
     ("${p//}", "a/b/c.tar.gz"),
+    ("${empty/*/x}", "x"),
+    ("${empty/a*/x}", ""),
     ("${p/nothing/x}", "a/b/c.tar.gz"),
     ("${star#\\*}", ""),
     ('${str#"f*b"}', "foobarbaz"),
