@@ -15,13 +15,14 @@ from minid.api.services import Services
 from minid.build.service import Builds
 from minid.config import Config
 from minid.config import reload as reload_config
-from minid.containers import defaults, host
+from minid.containers import defaults, health, host
 from minid.containers.bundle import Bundles
 from minid.containers.contents import Contents
 from minid.containers.create import Creation
 from minid.containers.execs import Execs
 from minid.containers.filters import Lookups
 from minid.containers.groups import Groups
+from minid.containers.healthchecks import HealthChecks
 from minid.containers.naming import Naming
 from minid.containers.networking import Networking
 from minid.containers.news import News
@@ -120,8 +121,19 @@ class Daemon:
         self.networking = Networking(layout, store, self.networks, naming, config.host_gateway_ips)
         bundles = Bundles(layout, facts, store.get, self.networking, _seccomp_profile(config))
         execs = Execs(store, tasks, bundles, news)
+        checks = HealthChecks(store, execs, groups, news)
         runner = Runner(
-            layout, store, bundles, tasks, self.snapshots, self.volumes, groups, execs, self.networking, news
+            layout,
+            store,
+            bundles,
+            tasks,
+            self.snapshots,
+            self.volumes,
+            groups,
+            execs,
+            self.networking,
+            news,
+            checks,
         )
         creation = Creation(
             layout,
@@ -138,6 +150,7 @@ class Daemon:
         lookups = Lookups(
             images=self._images_named,
             networks=self.networking.names_and_ids,
+            health=health.health_status,
         )
         self.containers = Containers(
             store,
@@ -156,7 +169,7 @@ class Daemon:
         self.images.in_use = self.containers.users_of_image
         self.images.is_running = lambda container_id: store.get(container_id).state.running
         self.builds = Builds(
-            self.database, layout, self.images, self.containers, self.snapshots, self.jobs
+            self.database, layout, self.images, self.containers, self.snapshots, self.jobs, config.builder
         )
         self.images.held_layers = lambda: store.diff_ids() | self.builds.cache.diff_ids()
         self.volumes.users = self.containers.users_of_volume
@@ -207,6 +220,7 @@ class Daemon:
         else:
             self._config = config
             self.images.schedule_collection(_collection(config))
+            self.builds.policy = config.builder
             logfmt.configure(config.effective_log_level, config.log_format)
             log.info("configuration read again", extra={"changed": ",".join(applied) or "nothing"})
             if waiting:

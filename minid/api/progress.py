@@ -52,8 +52,8 @@ async def stream_progress(
 
 
 def error_line(error: Exception) -> dict[str, Any]:
-    """The last line of what went wrong."""
-    message = message_of(error)  # and no code: of 401 the docker CLI 20.10 tells only "authentication is required"
+    """The last line of what went wrong; without a code: of 401 the docker CLI 20.10 tells nothing else any more."""
+    message = message_of(error)
     return {"errorDetail": {"message": message}, "error": message}
 
 

@@ -15,6 +15,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,11 @@ class Mounts:
         self._private = private
         self._asides = asides
         self._locks = KeyedLocks()
-        self._in_use: set[Path] = set()
+        self._in_use: Counter[Path] = Counter()
+
+    def is_used(self, cache: Path) -> bool:
+        """Whether a RUN has this cache mount at the moment."""
+        return self._in_use[cache] > 0
 
     def command(self, run: Run, state: StageState) -> tuple[list[str], Files]:
         """The words to execute, and files that they need."""
@@ -201,11 +206,11 @@ class Mounts:
                 await stack.enter_async_context(self._locks.hold(name))
             elif mount.sharing == "private":
                 number = 0
-                while directory in self._in_use:
+                while self._in_use[directory]:
                     number += 1
                     directory = self._caches / f"{name}-{number}"
-                self._in_use.add(directory)
-                stack.callback(self._in_use.discard, directory)
+            self._in_use[directory] += 1
+            stack.callback(self._in_use.subtract, [directory])
             if not directory.exists():
                 aside = self._caches / f".{secrets.token_hex(8)}"
                 aside.mkdir(mode=0o700, parents=True)

@@ -6,13 +6,15 @@
 """
 
 import asyncio
+import logging
+import os
+import secrets
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from minid.build.builder import Build
-from minid.build.cache import Cache, Entry
+from minid.build.cache import Cache
 from minid.build.context import Context
 from minid.build.copying import Copier
 from minid.build.dockerfile import parse
@@ -20,21 +22,26 @@ from minid.build.dockerfile.checks import check, parse_options
 from minid.build.dockerfile.model import Dockerfile
 from minid.build.mounts import Mounts
 from minid.build.progress import BuildWarning, Report
+from minid.build.pruning import CACHE_MOUNT, LAYER, Record, Wanted, choose
 from minid.build.request import BuildRequest
 from minid.build.runs import Runs
 from minid.build.scratch import Scratch
 from minid.build.sessions import Sessions
 from minid.build.transfers import Transfers
+from minid.config.builder import BuilderGc
 from minid.containers.service import Containers
 from minid.errors import InvalidParameter, NotFound, Unsupported
 from minid.images.platform import host_platform
 from minid.images.service import Images
 from minid.images.snapshots import Snapshots
+from minid.kernel.trees import tree_size
 from minid.layout import Layout
 from minid.shim.client import Jobs
 from minid.state import Database
 
 DOCKERFILE_MAX_BYTES = 4 << 20
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class Builds:
         containers: Containers,
         snapshots: Snapshots,
         jobs: Jobs,
+        policy: BuilderGc,
     ) -> None:
         if images.making is None:
             raise Unsupported("building images is not possible here")
@@ -70,7 +78,9 @@ class Builds:
         self._mounts = Mounts(
             copier, self._transfers, self._root / "caches", layout.exec_root / "build", self.asides
         )
+        self._caches = self._root / "caches"
         self._private = layout.exec_root / "build"
+        self.policy = policy
         self.sessions = Sessions(self._private)
 
     @property
@@ -107,7 +117,10 @@ class Builds:
             cache=self.cache,
             host=host_platform(),
         )
-        return await build.run()
+        try:
+            return await build.run()
+        finally:
+            await self._keep_small()
 
     async def check(self, request: BuildRequest, context: Context) -> list[BuildWarning]:
         """The well-known mistakes in the Dockerfile. Raises DockerfileError."""
@@ -145,10 +158,68 @@ class Builds:
             raise InvalidParameter(f"the Dockerfile ({request.dockerfile}) cannot be empty")
         return text
 
-    async def prune(self, entries: Sequence[Entry]) -> Pruned:
-        """Forget these, and remove the layers that nobody needs any more."""
-        self.cache.remove([entry.key for entry in entries])
+    # -- the cache
+
+    async def records(self) -> list[Record]:
+        """What the cache has, layers and cache mounts, in no order."""
+        entries = self.cache.all()
+        found = [
+            Record(
+                entry.key,
+                LAYER,
+                entry.description,
+                entry.size_bytes,
+                entry.created_ns,
+                entry.last_used_ns,
+                entry.uses,
+                shared=not entry.diff_id or self._making.is_of_image(entry.diff_id),
+            )
+            for entry in entries
+        ]
+        return found + await asyncio.to_thread(self._cache_mounts)
+
+    def _cache_mounts(self) -> list[Record]:
+        found = []
+        for directory in self._caches.iterdir():
+            info = directory.stat()
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            found.append(
+                Record(
+                    directory.name,
+                    CACHE_MOUNT,
+                    "RUN --mount=type=cache",
+                    tree_size(fd),
+                    info.st_ctime_ns,
+                    info.st_mtime_ns,
+                    0,
+                    in_use=self._mounts.is_used(directory),
+                )
+            )
+        return found
+
+    async def prune(self, wanted: Wanted) -> Pruned:
+        """Forget what ``wanted`` says, and remove the layers that nobody needs any more. InvalidParameter."""
+        chosen = choose(await self.records(), wanted)
+        mounts = [record for record in chosen if record.kind == CACHE_MOUNT]
+        reclaimed_bytes = 0
+        for record in mounts:
+            directory = self._caches / record.id
+            if not self._mounts.is_used(directory):
+                aside = self.asides / secrets.token_hex(8)
+                os.rename(directory, aside)
+                await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
+                reclaimed_bytes += record.size_bytes
+        entries = {entry.key: entry for entry in self.cache.all()}
+        keys = [record.id for record in chosen if record.id in entries]
+        self.cache.remove(keys)
         left = self.cache.diff_ids()
-        gone = {entry.diff_id for entry in entries if entry.diff_id} - left
-        reclaimed_bytes = await self._making.collect(gone)
-        return Pruned(tuple(entry.key for entry in entries), reclaimed_bytes)
+        gone = {entries[key].diff_id for key in keys if entries[key].diff_id} - left
+        reclaimed_bytes += await self._making.collect(gone)
+        return Pruned(tuple(record.id for record in chosen), reclaimed_bytes)
+
+    async def _keep_small(self) -> None:
+        """After a build: remove what is too much, as the configuration has it."""
+        policy = self.policy
+        if policy.enabled and sum(entry.size_bytes for entry in self.cache.all()) > policy.keep_bytes:
+            pruned = await self.prune(Wanted(keep_bytes=policy.keep_bytes))
+            log.info("build cache pruned", extra={"freed_bytes": pruned.reclaimed_bytes})

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minid.config.builder import BuilderGc
 from minid.config.image_gc import ImageGc
 from minid.config.kinds import Pool, Ulimit
 from minid.config.registries import RegistryRule
@@ -49,6 +50,7 @@ class Config:
     registry_mirrors: tuple[str, ...] = ()  # URLs with a trailing slash
     registries: Mapping[str, RegistryRule] = field(default_factory=dict)
     image_gc: ImageGc | None = None
+    builder: BuilderGc = field(default_factory=BuilderGc)
     debug: bool = False
     log_level: str = "info"
     log_format: str = "text"

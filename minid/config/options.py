@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minid.config import checks
+from minid.config.builder import BUILDER, BuilderGc
 from minid.config.image_gc import IMAGE_GC
 from minid.config.kinds import (
     ANY_MAP,
@@ -86,6 +87,7 @@ OPTIONS: tuple[Option, ...] = (
     _set("registry-mirrors", list_of(checks.registry_mirror), (), "Mirror of docker.io to ask first", flag="registry-mirror", reload=True),
     _set("registries", REGISTRIES, {}, "Hosts to ask for each registry", flag="", reload=True),
     _set("image-gc", IMAGE_GC, None, "When images that nobody needs are removed", flag="", reload=True),
+    _set("builder", BUILDER, BuilderGc(), "How much the build cache may keep", flag="", reload=True),
     _set("debug", BOOL, False, "Log at level debug", short="D", reload=True),
     _set("log-level", text(Choice(LOG_LEVELS, {"trace": "debug", "panic": "fatal", "": "info"})), "info", "debug, info, warn, error or fatal", short="l", reload=True),
     _set("log-format", text(Choice(("text", "json"), {"": "text"})), "text", "text or json"),
@@ -165,7 +167,6 @@ OPTIONS: tuple[Option, ...] = (
     _known("rootless", BOOL, "Run without root", False),
     _known("raw-logs", BOOL, "Full timestamps, no colours", True, False),
     _known("metrics-addr", text(), "Address of the metrics", ""),
-    _known("builder", ANY_MAP, "Builder options", {}, flag=""),
     _known("cdi-spec-dirs", list_of(), "Directory of CDI specifications", (), flag="cdi-spec-dir"),
     _known("nri-opts", ANY_MAP, "Node resource interface", {}),
     _known("node-generic-resources", list_of(), "Resource to advertise in a swarm", (), flag="node-generic-resource"),

@@ -154,6 +154,10 @@ class Making:
         finally:
             self._durability.end()
 
+    def is_of_image(self, diff_id: str) -> bool:
+        """Whether an image has the layer."""
+        return self._catalog.layer_is_used(diff_id)
+
     def has_layer(self, diff_id: str) -> bool:
         return self._layers.has(diff_id)
 

@@ -16,8 +16,10 @@ from minid.api.routing import Routes
 from minid.api.schema import build as schema
 from minid.api.stream import hijack
 from minid.build import context as contexts
+from minid.build.pruning import FILTERS, Wanted
 from minid.containers.model import Client
 from minid.errors import InvalidParameter
+from minid.images.timestamps import moment
 
 routes = Routes()
 
@@ -52,9 +54,16 @@ async def image_build(call: Call) -> web.StreamResponse:
 
 @routes.post("/build/prune")
 async def build_prune(call: Call) -> web.StreamResponse:
-    """Forget what the build cache has and no image needs."""
-    builds = call.services.builds
-    pruned = await builds.prune(builds.cache.all())
+    """Forget what the build cache has and no image needs (``all``: or does)."""
+    filters = call.filters(FILTERS)
+    untils = [*filters.pop("until", ()), *filters.pop("unused-for", ())]
+    wanted = Wanted(
+        all=call.flag("all"),
+        keep_bytes=call.integer("keep-storage") or 0,
+        before_ns=min((moment(text) for text in untils), default=None),
+        filters=filters,
+    )
+    pruned = await call.services.builds.prune(wanted)
     return json_response(
         {"CachesDeleted": list(pruned.keys) or None, "SpaceReclaimed": pruned.reclaimed_bytes}
     )

@@ -11,6 +11,7 @@ from minid.api.answers import json_line, json_response
 from minid.api.call import Call
 from minid.api.routes.containers import summarize
 from minid.api.routing import Routes
+from minid.api.schema import build as build_schema
 from minid.api.schema import event as event_schema
 from minid.api.schema import image as image_schema
 from minid.api.schema import system as system_schema
@@ -127,7 +128,7 @@ async def system_data_usage(call: Call) -> web.StreamResponse:
             for volume in services.volumes.list()
         ]
     if "build-cache" in types:
-        data["BuildCache"] = []
+        data["BuildCache"] = [build_schema.cache_record(record) for record in await services.builds.records()]
     return json_response(data)
 
 

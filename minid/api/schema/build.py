@@ -12,6 +12,7 @@ from minid.api.call import Call, parse_json
 from minid.api.registry_auth import decode_base64_json, read_auth
 from minid.api.schema import image as image_schema
 from minid.api.schema.container import host_config_from
+from minid.api.schema.naming import timestamp
 from minid.build.dockerfile import DockerfileError
 from minid.build.errors import StepFailed
 from minid.build.progress import (
@@ -27,6 +28,7 @@ from minid.build.progress import (
     StepPull,
     StepState,
 )
+from minid.build.pruning import Record
 from minid.build.request import BuildRequest, Session
 from minid.errors import InvalidParameter
 from minid.images.platform import host_platform, parse_platform
@@ -141,6 +143,22 @@ def failed(error: Exception, message: str) -> Line:
     if notes and not isinstance(error, DockerfileError):
         detail["location"] = notes[0]
     return {"errorDetail": detail, "error": message}
+
+
+def cache_record(record: Record) -> Line:
+    """``Engine API v1.44 BuildCache``."""
+    return {
+        "ID": record.id,
+        "Parents": None,
+        "Type": record.kind,
+        "Description": record.description,
+        "InUse": record.in_use,
+        "Shared": record.shared,
+        "Size": record.size_bytes,
+        "CreatedAt": timestamp(record.created_ns),
+        "LastUsedAt": timestamp(record.last_used_ns) if record.uses else None,
+        "UsageCount": record.uses,
+    }
 
 
 class Classic:
