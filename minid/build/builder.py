@@ -246,21 +246,26 @@ class Build:
                 "platform": str(self._platform),
             }
 
+            def output(fd: int, data: bytes) -> None:
+                self._report(StepOutput(step, fd, data))
+
             async def make() -> str | None:
-                command = Command(
-                    argv=tuple(words),
-                    env=(*env, *(f"{name}={value}" for name, value in scope.proxies().items()), *mounts.env),
-                    diff_ids=state.diff_ids,
-                    user=state.user,
-                    workdir=state.workdir,
-                    mounts=mounts.points,
-                    host_config=self._host_config(run),
-                    latest_s=self._request.epoch_s,
-                )
                 async with mounts.ready():
-                    return await self._runs.run(
-                        command, lambda fd, data: self._report(StepOutput(step, fd, data))
+                    command = Command(
+                        argv=tuple(words),
+                        env=(
+                            *env,
+                            *(f"{name}={value}" for name, value in scope.proxies().items()),
+                            *mounts.env,
+                        ),
+                        diff_ids=state.diff_ids,
+                        user=state.user,
+                        workdir=state.workdir,
+                        mounts=mounts.points,
+                        host_config=self._host_config(run),
+                        latest_s=self._request.epoch_s,
                     )
+                    return await self._runs.run(command, output)
 
             state, diff_id = await self._layer(stage, state, step, key_of("run", inputs), told, make)
         return state.with_step(self._now(), told, diff_id)
