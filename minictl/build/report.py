@@ -25,10 +25,13 @@ def failure_text(build: Build, context: Context, *, with_log: bool) -> str:
     if number:
         parts.append(excerpt(context, number))
     said = str(build.failure.get("message") or "the build failed, and the daemon does not say why")
-    if context.dockerfile:
-        said = said.replace(context.dockerfile, context.origin)  # a made-up name says nothing
-    parts.append(f"ERROR: {said}")
+    parts.append(f"ERROR: {with_origin(said, context)}")
     return "\n".join(part for part in parts if part)
+
+
+def with_origin(message: str, context: Context) -> str:
+    """`message` with what the user calls the Dockerfile, instead of a made-up name that it was sent under."""
+    return message.replace(context.dockerfile, context.origin) if context.dockerfile else message
 
 
 def line_of(failure: dict[str, Any]) -> int:
@@ -75,7 +78,7 @@ def excerpt(context: Context, number: int) -> str:
     if not 0 < number <= len(lines):
         return head
     shown = [
-        f"{index:4} | {'>>>' if index == number else '   '} {lines[index - 1]}"
+        f"{index:4} | {'>>>' if index == number else '   '} {lines[index - 1]}".rstrip()
         for index in range(max(1, number - 2), min(len(lines), number + 2) + 1)
     ]
     return "\n".join([head, _RULE, *shown, _RULE])

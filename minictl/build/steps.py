@@ -166,6 +166,8 @@ class Build:
         if step is None:
             self._count += 1
             step = self._steps[said["id"]] = Step(self._count, str(said.get("name", "")))
+        if step.ended:  # cached, and then done
+            return
         step.name = str(said.get("name") or step.name)
         step.stage = str(said.get("stage") or step.stage)
         step.index = int(said.get("index") or step.index)

@@ -57,7 +57,7 @@ class Tree:
             with os.scandir(self._top + b"/" + path) as found:
                 entries = sorted(found, key=_name_of)
         except OSError as error:
-            raise _unreadable(self._top + b"/" + path, error) from None
+            raise _unreadable((self._top + b"/" + path).rstrip(b"/"), error) from None
         for entry in entries:
             name = path + entry.name
             if name == self._replaced:

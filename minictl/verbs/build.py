@@ -10,7 +10,7 @@ from minictl.build import context, output, report, request, session
 from minictl.build.exchange import Exchange
 from minictl.build.plain import Plain, Quiet
 from minictl.build.steps import Build
-from minictl.errors import Failure, UsageError
+from minictl.errors import ApiError, Failure, UsageError
 from minictl.flags import Command, truth
 
 TYPE_CHECKING = False
@@ -52,6 +52,8 @@ def build(options: Options, arguments: list[str], engine: Engine) -> int:
     made = Build(display)
     try:
         _run(options, engine, query, chosen, made, raw=options["progress"] == "rawjson")
+    except ApiError as error:
+        raise Failure(report.with_origin(error.message, chosen)) from None
     finally:
         display.close()
     if only_check:
