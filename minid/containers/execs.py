@@ -4,6 +4,7 @@ latest.
 ``Engine API v1.44 § Exec``.
 """
 
+import asyncio
 import dataclasses
 import secrets
 import time
@@ -12,6 +13,7 @@ from collections import deque
 from minid.containers import lifecycle
 from minid.containers.attachments import check_keys, detach_keys, wanted
 from minid.containers.bundle import Bundles
+from minid.containers.groups import Enclosure
 from minid.containers.model import Client, Container, Exec, ExecConfig
 from minid.containers.news import News
 from minid.containers.startfailure import of_exec
@@ -24,6 +26,14 @@ KILLED = 137
 KEPT_S = 300.0  # how long one that has ended can be inspected, at least; dockerd's time
 
 
+class FailedExec(Exception):
+    """The program could not be started; ``error`` says why."""
+
+    def __init__(self, error: MinidError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Execs:
     """All execs by id."""
 
@@ -33,6 +43,7 @@ class Execs:
         self._bundles = bundles
         self._news = news
         self._execs: dict[str, Exec] = {}
+        self._awaited: dict[str, asyncio.Future[int]] = {}
         self._finished: deque[tuple[float, str]] = deque()
         tasks.on_exec_exit = self.ended
 
@@ -69,18 +80,35 @@ class Execs:
         ``client`` is closed or handed over in any case. ``console_size``: height, width.
         """
         try:
-            record, container, task = self._startable(exec_id)
-        except MinidError:
-            if client is not None:
-                client.close()
-            raise
-        config = dataclasses.replace(record.config, console_size=console_size or record.config.console_size)
+            await self.run(exec_id, client, console_size)
+        except FailedExec as failed:
+            if client is None:
+                raise failed.error from failed.__cause__
+
+    async def run(
+        self,
+        exec_id: str,
+        client: Client | None,
+        console_size: tuple[int, int] | None = None,
+        enclosure: Enclosure | None = None,
+        raw: bool = False,
+    ) -> None:
+        """``start``, but an error of the program's start is raised as FailedExec, told on the stream or not.
+
+        ``enclosure``: where in the container's cgroup it is. ``raw``: both of its outputs as they come, unframed.
+        """
         try:
+            record, container, task = self._startable(exec_id)
+            config = dataclasses.replace(
+                record.config, console_size=console_size or record.config.console_size
+            )
             body = self._bundles.exec_body(container, config)
         except BaseException:
             if client is not None:
                 client.close()
             raise
+        if enclosure is not None:
+            body |= {"cgroup_fork": enclosure.fork_directory, "cgroup_procs": list(enclosure.procs_files)}
         self._execs[record.id] = dataclasses.replace(record, running=True)
         self._news.publish(container, "exec_start: " + " ".join(config.cmd), {"execID": record.id})
         try:
@@ -90,17 +118,22 @@ class Execs:
                 body,
                 client,
                 wanted=wanted(config.attach_stdin, config.attach_stdout, config.attach_stderr),
-                framed=not config.tty,
+                framed=not (config.tty or raw),
                 detach_keys=detach_keys(config.detach_keys, tty=config.tty),
             )
         except (JobError, OSError) as error:
             failure, exit_code = of_exec(error)
             self.ended(record.id, exit_code)
-            if client is None:
-                raise failure from error
+            raise FailedExec(failure) from error
         else:
             if record.id in self._execs:
                 self._execs[record.id] = dataclasses.replace(self._execs[record.id], pid=pid)
+
+    def end_of(self, exec_id: str) -> "asyncio.Future[int]":
+        """A future of its exit code, for one that has not ended; one at a time."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._awaited[exec_id] = future
+        return future
 
     def check_start(self, exec_id: str) -> Exec:
         """The exec, if it can be started. Raises NotFound, Conflict."""
@@ -122,6 +155,9 @@ class Execs:
         self._execs[exec_id] = dataclasses.replace(
             record, running=False, exit_code=exit_code, can_remove=True
         )
+        awaited = self._awaited.pop(exec_id, None)
+        if awaited is not None and not awaited.done():
+            awaited.set_result(exit_code)
         self._forget_old()
         self._finished.append((time.monotonic(), exec_id))
         container = self._store.find(record.container_id)
@@ -144,7 +180,18 @@ class Execs:
     def forget(self, container_id: str) -> None:
         """The container is removed."""
         for record in self._of(container_id):
-            del self._execs[record.id]
+            self.drop(record.id)
+
+    def drop(self, exec_id: str) -> None:
+        """Nobody will ask for it any more. Idempotent."""
+        record = self._execs.pop(exec_id, None)
+        container = self._store.find(record.container_id) if record is not None else None
+        if container is not None and exec_id in container.exec_ids:
+            left = tuple(other for other in container.exec_ids if other != exec_id)
+            self._store.set_execs(container.id, left)
+        awaited = self._awaited.pop(exec_id, None)
+        if awaited is not None:
+            awaited.cancel()
 
     def _of(self, container_id: str) -> list[Exec]:
         return [record for record in self._execs.values() if record.container_id == container_id]

@@ -6,13 +6,40 @@ The kernel's side is ``minid.kernel.cgroups``; what can block there runs in a th
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minid.errors import Conflict
+from minid.errors import Conflict, MinidError
 from minid.kernel import cgroups
 from minid.kernel.cgroups import Cgroup, Tree
+
+ENCLOSURE = "minid-health"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """A cgroup inside a container's, and what a process needs to get there: ``fork_directory`` to be born in
+    (cgroup v2) or ``procs_files`` to write to.
+    """
+
+    inner: Cgroup
+    fork_directory: str | None
+    procs_files: tuple[str, ...]
+
+    def kill(self) -> None:
+        """SIGKILL to all that is in it. Idempotent."""
+        with contextlib.suppress(OSError):
+            self.inner.kill()
+
+    def open(self) -> None:
+        """What is in it goes on as part of the container."""
+        with contextlib.suppress(OSError):
+            self.inner.lift()
 
 
 class Groups:
@@ -60,6 +87,16 @@ class Groups:
         own_tree = self._trees.pop(container_id, None)
         if own_tree is not None:
             own_tree.prune()
+
+    def enclosure(self, container_id: str) -> Enclosure | None:
+        """Where a health check's processes are put; None where that can't be made."""
+        try:
+            group = self.get(container_id)
+            inner = group.inner(ENCLOSURE)
+        except (MinidError, OSError) as error:
+            log.info("no cgroup for a health check: %s", error, extra={"container": container_id})
+            return None
+        return Enclosure(inner, inner.fork_directory, group.procs_files_with(inner))
 
     def close(self) -> None:
         """The daemon ends: take away the parent directories if nothing runs in them."""

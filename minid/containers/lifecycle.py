@@ -115,20 +115,25 @@ def restart(
     previous_delay_ns: int,
     ran_ns: int,
     stopped_by_user: bool,
+    due: bool = False,
+    recovered: bool = True,
 ) -> Restart | None:
     """Whether and when a container that has just ended is started again.
 
     ``restart_count``: starts by the policy so far. ``previous_delay_ns``: of the last such start, 0 for
-    none. ``ran_ns``: how long the container has just run.
+    none. ``ran_ns``: how long the container has just run. ``due``: it was ended in order to be started again,
+    which only the number of an on-failure policy limits. ``recovered`` False: however long it ran, it was no good.
     """
     if stopped_by_user:
         return None
     if policy.name == "on-failure":
-        if exit_code == 0 or (policy.maximum_retry_count and restart_count >= policy.maximum_retry_count):
+        if (exit_code == 0 and not due) or (
+            policy.maximum_retry_count and restart_count >= policy.maximum_retry_count
+        ):
             return None
-    elif policy.name not in ("always", "unless-stopped"):
+    elif policy.name not in ("always", "unless-stopped") and not due:
         return None
-    if previous_delay_ns == 0 or ran_ns >= RESTART_RESET_NS:
+    if previous_delay_ns == 0 or (recovered and ran_ns >= RESTART_RESET_NS):
         return Restart(RESTART_DELAY_NS)
     return Restart(min(previous_delay_ns * 2, RESTART_DELAY_MAXIMUM_NS))
 
@@ -136,6 +141,9 @@ def restart(
 def starts_with_daemon(policy: RestartPolicy, state: State) -> bool:
     """Whether a container that is found dead when the daemon starts is to be started."""
     was_running = state.running or state.status == "restarting"
+    if state.ended_by_health == "restart" and not state.stopped_by_user:
+        limit = policy.maximum_retry_count if policy.name == "on-failure" else 0
+        return limit == 0 or state.restart_count < limit
     if policy.name == "always":
         return was_running or state.started_at_ns > 0
     if policy.name == "unless-stopped":

@@ -198,6 +198,7 @@ class HostConfig(Resources):
     sysctls: Mapping[str, str] = field(default_factory=dict)
     runtime: str = ""
     isolation: str = ""
+    health_on_failure: str = ""  # none, kill, restart, stop; not in Docker's API
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
     init: bool | None = None
@@ -206,6 +207,26 @@ class HostConfig(Resources):
 @dataclass(frozen=True, slots=True)
 class NetworkingConfig:
     endpoints_config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthResult:
+    """One health check: ``exit_code`` -1 if it could not be run or took too long."""
+
+    start_ns: int = 0  # since the epoch
+    end_ns: int = 0
+    exit_code: int = 0
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``status``: starting, healthy, unhealthy. ``log``: the last results, the oldest first."""
+
+    status: str = "starting"
+    failing_streak: int = 0
+    log: tuple[HealthResult, ...] = ()
+    was_healthy: bool = False  # in this run
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +245,8 @@ class State:
     finished_at_ns: int = 0
     restart_count: int = 0
     stopped_by_user: bool = False
+    health: Health | None = None  # None: there is no health check, or no first start yet
+    ended_by_health: str = ""  # what was done to this run because it was unhealthy: kill, restart, stop
 
     @property
     def running(self) -> bool:

@@ -23,13 +23,16 @@ class Restarts:
         """Whether its policy restarts the container now; if so the timer runs."""
         if container.id in self._held:
             return False
+        state = container.state
         restart = lifecycle.restart(
             container.host_config.restart_policy,
-            exit_code=container.state.exit_code,
-            restart_count=container.state.restart_count,
+            exit_code=state.exit_code,
+            restart_count=state.restart_count,
             previous_delay_ns=self._delays_ns.get(container.id, 0),
             ran_ns=ran_ns,
-            stopped_by_user=container.state.stopped_by_user,
+            stopped_by_user=state.stopped_by_user,
+            due=state.ended_by_health == "restart",
+            recovered=not state.ended_by_health or (state.health is not None and state.health.was_healthy),
         )
         if restart is None:
             self._delays_ns.pop(container.id, None)

@@ -12,11 +12,12 @@ from collections import defaultdict
 from collections.abc import Coroutine
 from typing import Any
 
-from minid.containers import lifecycle, startfailure
+from minid.containers import health, lifecycle, startfailure
 from minid.containers.attachments import Attachments
 from minid.containers.bundle import Bundles
 from minid.containers.execs import Execs
 from minid.containers.groups import Groups
+from minid.containers.healthchecks import HealthChecks
 from minid.containers.model import Container, WaitResult
 from minid.containers.networking import Networking
 from minid.containers.news import News
@@ -52,6 +53,7 @@ class Runner:
         execs: Execs,
         networking: Networking,
         news: News,
+        health_checks: HealthChecks,
     ) -> None:
         self._layout = layout
         self._store = store
@@ -63,6 +65,7 @@ class Runner:
         self._execs = execs
         self._networking = networking
         self._news = news
+        self._health_checks = health_checks
         self._background: set[asyncio.Task[None]] = set()
         self._ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._settling: dict[str, asyncio.Event] = {}  # what follows from an exit is still being done
@@ -71,6 +74,7 @@ class Runner:
         self.restarts = Restarts(lambda container_id: self._spawn(self._start_again(container_id)))
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         tasks.on_exit = self._on_exit
+        health_checks.on_unhealthy = lambda container: self._spawn(self._end_unhealthy(container))
 
     async def start(self, container: Container) -> None:
         """Sandbox, clients, program, in this order. Raises a MinidError, with everything put back."""
@@ -101,6 +105,8 @@ class Runner:
                 oom_killed=False,
                 started_at_ns=time.time_ns(),
                 finished_at_ns=0,
+                health=health.begun(container),
+                ended_by_health="",
             )
             await self._tasks.start(task)
         except (JobError, OSError, ValueError, MinidError) as error:
@@ -108,7 +114,9 @@ class Runner:
             raise failure from error
         finally:
             self._tasks.ensure_spare()
-        self._news.publish(self._store.get(container_id), "start")
+        started = self._store.get(container_id)
+        self._news.publish(started, "start")
+        self._health_checks.start(started)
 
     async def _undo_start(self, container: Container, error: Exception) -> MinidError:
         self.attachments.drop_pending(container.id)
@@ -127,13 +135,16 @@ class Runner:
             await self.remove(self._store.get(container.id), volumes=True)
         return failure
 
-    async def stop(self, container: Container, timeout_s: int | None, signal: str) -> None:
+    async def stop(
+        self, container: Container, timeout_s: int | None, signal: str, *, by_user: bool = True
+    ) -> None:
         """Stop signal, then SIGKILL after ``timeout_s`` (None: the container's own; negative: never)."""
         number = signal_number(signal or container.config.stop_signal or "SIGTERM")
         if timeout_s is None:
             configured = container.config.stop_timeout
             timeout_s = STOP_TIMEOUT_S if configured is None else configured
-        self._store.set_state(container.id, stopped_by_user=True)
+        if by_user:
+            self._store.set_state(container.id, stopped_by_user=True)
         ended = self.waits.register(self._store.get(container.id), "not-running")
         try:
             if container.state.status == "paused":
@@ -171,6 +182,7 @@ class Runner:
 
     async def _remove(self, container: Container, *, volumes: bool) -> None:
         self.attachments.drop_pending(container.id)
+        self._health_checks.stop(container.id)
         self._execs.forget(container.id)
         await self._networking.release(container.id)
         await self._groups.remove(container.id)
@@ -243,6 +255,8 @@ class Runner:
             ended = self._record_exit(container.id, found) if isinstance(found, ExitRecord) else None
             if ended is not None:
                 await self._after_exit(ended)
+            else:
+                self._health_checks.resume(container)
         elif lifecycle.starts_with_daemon(host_config.restart_policy, state):
             self._spawn(self._start_again(container.id))
         elif state.status == "restarting":
@@ -265,6 +279,7 @@ class Runner:
     async def close(self) -> None:
         """Let go of everything; what runs, runs on."""
         self.restarts.close()
+        await self._health_checks.close()
         if self._background:
             await asyncio.wait(tuple(self._background), timeout=STOP_TIMEOUT_S)
         self._tasks.close()
@@ -292,8 +307,10 @@ class Runner:
             error=record.error,
             oom_killed=record.oom_killed,
             finished_at_ns=record.finished_at_ns or time.time_ns(),
+            health=health.interrupted(container.state.health),
         )
         self._execs.container_ended(container_id)
+        self._health_checks.stop(container_id)
         self._ended[container_id].set()
         self._settling[container_id] = asyncio.Event()
         return container
@@ -339,6 +356,22 @@ class Runner:
                 pass
             except MinidError as error:
                 log.warning("restart by policy failed: %s", error, extra={"container": container_id})
+
+    async def _end_unhealthy(self, container: Container) -> None:
+        """``--health-on-failure``: what is done about a run that has become unhealthy."""
+        action = container.host_config.health_on_failure
+        if action not in ("kill", "stop", "restart"):
+            return
+        async with self.locks[container.id]:
+            current = self._store.find(container.id)
+            if current is None or not current.state.running or current.state.pid != container.state.pid:
+                return
+            log.info("unhealthy: %s", action, extra={"container": container.id})
+            current = self._store.set_state(container.id, ended_by_health=action)
+            if action == "kill":
+                await self.signal(current, SIGKILL)
+            else:
+                await self.stop(current, None, "", by_user=action == "stop")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 from typing import Any
 
-from minid.containers import filters, lifecycle, logs, names, processes, resources
+from minid.containers import filters, health, lifecycle, logs, names, processes, resources
 from minid.containers.attachments import check_keys
 from minid.containers.bundle import Bundles
 from minid.containers.contents import Contents, PathStat
@@ -200,8 +200,10 @@ class Containers:
         async with self._runner.locks[container.id]:
             status = lifecycle.after(self.get(container.id).state.status, "pause", ref=container.id)
             await self._groups.freeze(container.id)
-            if self.get(container.id).state.running:  # it may have been killed meanwhile
-                self._store.set_state(container.id, status=status)
+            current = self.get(container.id)
+            if current.state.running:  # it may have been killed meanwhile
+                paused_health = health.interrupted(current.state.health)
+                self._store.set_state(container.id, status=status, health=paused_health)
         self._news.publish(container, "pause")
 
     async def unpause(self, ref: str) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from minid.containers import capabilities, devices, merge, mounts, resources, security
+from minid.containers import capabilities, devices, health, merge, mounts, resources, security
 from minid.containers.host import Host
 from minid.containers.model import ContainerConfig, Healthcheck, HostConfig, PortBinding, RestartPolicy
 from minid.errors import InvalidParameter
@@ -82,6 +82,7 @@ def validate(
             raise InvalidParameter(f"invalid device mode: {device.cgroup_permissions}")
     for rule in host_config.device_cgroup_rules or ():
         devices.parse_rule(rule)
+    check_health_action(config, host_config)
     check_log(host_config)
     _check_dns(host_config)
     if lacking:
@@ -143,6 +144,19 @@ def check_healthcheck(check: Healthcheck) -> None:
         raise InvalidParameter("Retries in Healthcheck cannot be negative")
     if check.test and check.test[0] not in ("NONE", "CMD", "CMD-SHELL"):
         raise InvalidParameter(f"unknown type in Healthcheck: {check.test[0]} (use NONE, CMD or CMD-SHELL)")
+
+
+def check_health_action(config: ContainerConfig, host_config: HostConfig) -> None:
+    """``HealthOnFailure`` needs a health check, and "restart" a container that stays."""
+    action = host_config.health_on_failure
+    if action not in health.ACTIONS:
+        raise InvalidParameter(
+            f"invalid HealthOnFailure: {action}: use one of {', '.join(filter(None, health.ACTIONS))}"
+        )
+    if action not in ("", "none") and not health.command(config):
+        raise InvalidParameter(f"conflicting options: HealthOnFailure {action} without a health check")
+    if action == "restart" and host_config.auto_remove:
+        raise InvalidParameter("conflicting options: HealthOnFailure restart and AutoRemove")
 
 
 def _check_modes(config: ContainerConfig, host_config: HostConfig, merged: bool) -> None:

@@ -328,12 +328,14 @@ class Shim:
                 seccomp = os.open(self._task["seccomp"], os.O_RDONLY | os.O_CLOEXEC)
                 opened.append(seccomp)
             groups: list[int] = []
-            for path in () if self._task["cgroup_fork"] else self._task["cgroup_procs"]:
+            # of the container, or a cgroup inside it that the daemon has made for this one
+            cgroup = request.get("cgroup_fork", self._task["cgroup_fork"])
+            for path in () if cgroup else request.get("cgroup_procs", self._task["cgroup_procs"]):
                 groups.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
                 opened.append(groups[-1])
             launch.fork(
                 lambda channel, stdio: child.start_exec(channel, stdio, init.pidfd, seccomp, groups, request),
-                self._task["cgroup_fork"],
+                cgroup,
                 init.pidfd if "mount" in self._task["namespaces"] else None,
             )
         except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 from minid.api.schema.endpoint import network_settings, networks, port_list
 from minid.api.schema.naming import null_empty, read, timestamp, without_empty, write
 from minid.containers import lifecycle
+from minid.containers.health import health_status
 from minid.containers.merge import merge
 from minid.containers.model import (
     Container,
@@ -120,7 +121,7 @@ def summary(
         "Ports": port_list(container, sandbox),
         "Labels": dict(container.config.labels),
         "State": container.state.status,
-        "Status": lifecycle.status_text(container.state, now_ns),
+        "Status": lifecycle.status_text(container.state, now_ns, health_status(container)),
         "HostConfig": {"NetworkMode": container.host_config.network_mode},
         "NetworkSettings": {"Networks": networks(container, joined)},
         "Mounts": [mount_point(mount) for mount in container.mounts],
@@ -138,8 +139,11 @@ def inspect(
     joined: Sequence[Joined],
     sandbox: Sandbox | None,
     size: tuple[int, int] | None,
+    links: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """``GET /containers/{id}/json``. ``paths``: ResolvConfPath, HostnamePath and HostsPath."""
+    """``GET /containers/{id}/json``. ``paths``: ResolvConfPath, HostnamePath and HostsPath. ``links``: those
+    of the default network, as they are shown.
+    """
     data: dict[str, Any] = {
         "Id": container.id,
         "Created": timestamp(container.created_ns),
@@ -157,7 +161,7 @@ def inspect(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(container.exec_ids) or None,
-        "HostConfig": host_config(container.host_config),
+        "HostConfig": host_config(container.host_config) | {"Links": list(links) or None},
         "GraphDriver": graph_driver,
         "Mounts": [mount_point(mount) for mount in container.mounts],
         "Config": config(container.config),
@@ -182,7 +186,7 @@ def graph_driver(driver: str, rootfs: Rootfs | None, state: State) -> dict[str, 
 
 
 def state(state: State) -> dict[str, Any]:
-    return {
+    data: dict[str, Any] = {
         "Status": state.status,
         "Running": state.status in ("running", "paused", "restarting"),
         "Paused": state.status == "paused",
@@ -195,6 +199,21 @@ def state(state: State) -> dict[str, Any]:
         "StartedAt": timestamp(state.started_at_ns),
         "FinishedAt": timestamp(state.finished_at_ns),
     }
+    if state.health is not None:
+        data["Health"] = {
+            "Status": state.health.status,
+            "FailingStreak": state.health.failing_streak,
+            "Log": [
+                {
+                    "Start": timestamp(result.start_ns),
+                    "End": timestamp(result.end_ns),
+                    "ExitCode": result.exit_code,
+                    "Output": result.output,
+                }
+                for result in state.health.log
+            ],
+        }
+    return data
 
 
 def command_line(path: str, args: tuple[str, ...]) -> str:
@@ -235,7 +254,9 @@ def host_config(config: HostConfig) -> dict[str, Any]:
     flat = write(config)
     resources = {name: flat.pop(name) for name in RESOURCE_NAMES}
     init, tail = flat.pop("Init"), {name: flat.pop(name) for name in ("MaskedPaths", "ReadonlyPaths")}
-    data = without_empty(flat, "Annotations", "Mounts", "Runtime", "StorageOpt", "Sysctls", "Tmpfs")
+    data = without_empty(
+        flat, "Annotations", "HealthOnFailure", "Mounts", "Runtime", "StorageOpt", "Sysctls", "Tmpfs"
+    )
     if "Mounts" in data:
         data["Mounts"] = [_mount(mount) for mount in data["Mounts"]]
     data["ConsoleSize"] = list(config.console_size)

@@ -4,6 +4,7 @@
 uses it as it is, the daemon calls what can block (freeze, kill, remove) in a thread.
 """
 
+import contextlib
 import errno
 import os
 import select
@@ -61,6 +62,12 @@ class Cgroup(ABC):
         """The file of which ``oom_kills_in`` understands the text; None if there is no memory controller."""
 
     @abstractmethod
+    def inner(self, name: str) -> "Cgroup":
+        """A cgroup inside this one, made if it is not there: for some of its processes that are to be found (and
+        killed) by themselves. Limits, devices and numbers are this one's; it goes when this one is removed.
+        """
+
+    @abstractmethod
     def update(self, resources: Mapping[str, Any]) -> list[str]:
         """Apply OCI ``linux.resources``, the whole of them, to the running container; returns warnings.
 
@@ -98,6 +105,21 @@ class Cgroup(ABC):
         """Move this single-threaded process (or, slower, another one) into the cgroup."""
         for path in self.procs_files if pid == 0 else [each + "/cgroup.procs" for each in self.joined]:
             write(path, str(pid))
+
+    def procs_files_with(self, inner: "Cgroup") -> tuple[str, ...]:
+        """``procs_files`` for a process that is to be in ``inner``, which is inside this one."""
+        instead = {os.path.dirname(os.path.dirname(path)): path for path in inner.procs_files}
+        return tuple(instead.get(os.path.dirname(path), path) for path in self.procs_files)
+
+    def lift(self) -> None:
+        """Let its processes go to the cgroup around it, as far as that takes them."""
+        for directory in self.directories:
+            tried: set[int] = set()
+            while more := set(processes(directory)) - tried:
+                for pid in more:
+                    with contextlib.suppress(OSError):
+                        write(os.path.dirname(directory) + "/cgroup.procs", str(pid))
+                tried |= more
 
     def exists(self) -> bool:
         """Whether any of it is still there."""

@@ -107,6 +107,18 @@ class CgroupV1(Cgroup):
             for fd in fds.values():
                 os.close(fd)
 
+    def inner(self, name: str) -> "CgroupV1":
+        # in one hierarchy only, and in one whose cgroups cost little
+        controller = next((each for each in ("cpuacct", "pids", "memory") if each in self.paths), None)
+        if controller is None:
+            raise OSError(
+                errno.EOPNOTSUPP, "this machine has no cgroup controller for a cgroup inside another"
+            )
+        directory = f"{self.paths[controller]}/{name}"
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory)
+        return CgroupV1({controller: directory})
+
     def update(self, resources: Mapping[str, Any]) -> list[str]:
         missing = [
             each for each in controllers_for(resources) if each in self._parents and each not in self.paths

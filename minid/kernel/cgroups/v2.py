@@ -46,6 +46,12 @@ class CgroupV2(Cgroup):
         path = self.directory + "/memory.events"
         return path if os.path.exists(path) else None
 
+    def inner(self, name: str) -> "CgroupV2":
+        directory = f"{self.directory}/{name}"
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory)
+        return CgroupV2({"": directory})
+
     def update(self, resources: Mapping[str, Any]) -> list[str]:
         settings = for_v2(resources)
         rules = devices.parse(resources.get("devices") or ())
