@@ -7,6 +7,8 @@ likes. Links are only noted; whoever reads the result looks them up among the me
 import hashlib
 import json
 import os
+import queue
+import threading
 from typing import Any
 
 from minid.images.layers import tar
@@ -15,6 +17,8 @@ from minid.images.layers.tar import TarError, show
 from minid.kernel.files import grow_pipe
 
 ENTRIES_MAX = 16384
+HASHED_ASIDE_MIN_BYTES = 4 << 20
+HASHED_BEHIND_MAX = 8
 _NAME_MAX = 1024
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -84,7 +88,7 @@ class _Members:
 
     def _file(self, entry: tar.Entry, name: str, number: int) -> list[Any]:
         algorithm, expected = _promised(name)
-        digest = hashlib.new(algorithm)
+        digest = _Aside(algorithm) if entry.size >= HASHED_ASIDE_MIN_BYTES else hashlib.new(algorithm)
         start = b""
         fd = os.open(self._path(number), _CREATE, 0o600, dir_fd=self._directory)
         try:
@@ -96,14 +100,44 @@ class _Members:
                 done = os.write(fd, piece)
                 while done < len(piece):
                     done += os.write(fd, piece[done:])
+            actual = digest.hexdigest()
         finally:
+            if isinstance(digest, _Aside):
+                digest.close()
             os.close(fd)
-        if expected and digest.hexdigest() != expected:
-            raise TarError(f"{name!r} has another content, of digest {algorithm}:{digest.hexdigest()}")
-        return ["file", name, number, entry.size, f"{algorithm}:{digest.hexdigest()}", compression(start)]
+        if expected and actual != expected:
+            raise TarError(f"{name!r} has another content, of digest {algorithm}:{actual}")
+        return ["file", name, number, entry.size, f"{algorithm}:{actual}", compression(start)]
 
     def _path(self, number: int) -> str:
         return f"{self._prefix}-{number}.aside"
+
+
+class _Aside:
+    """A digest that is computed in a thread of its own, while this one writes; a few pieces behind at most."""
+
+    def __init__(self, algorithm: str) -> None:
+        self._digest = hashlib.new(algorithm)
+        self._pieces: queue.Queue[memoryview | None] = queue.Queue(HASHED_BEHIND_MAX)
+        self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
+        self._thread.start()
+
+    def update(self, piece: memoryview) -> None:
+        self._pieces.put(piece)
+
+    def hexdigest(self) -> str:
+        self.close()
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._thread.is_alive():
+            self._pieces.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            self._digest.update(piece)
 
 
 def member_name(raw: bytes) -> str:
