@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from minid.errors import Failed, InvalidParameter, MinidError, NotFound, Unauthorized
 from minid.images import document
@@ -108,6 +108,15 @@ class Pusher:
             with self._retention.hold(image.blobs):
                 await self._push_image(image, tag, destination, slots, tell)
 
+    async def push_as(self, image_id: str, target: Reference, destination: Destination, tell: Tell) -> None:
+        """Push an image under a name with a tag that it need not have here. Cancel it at any time."""
+        tell(Progress("", f"The push refers to repository [{target.name}]"))
+        if self.making is not None:
+            await self.making.ensure_packed(image_id)
+        image = self._pushable(image_id, target)
+        with self._retention.hold([image_id, *image.blobs]):
+            await self._push_image(image, target, destination, asyncio.Semaphore(self._limit), tell)
+
     def _tags(self, reference: Reference) -> list[Reference]:
         known = self._catalog.names_in(reference.trimmed())
         if not known:
@@ -158,7 +167,7 @@ class Pusher:
                 group.create_task(one(image.manifest.config, lambda *_: None))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        await self._retrying(
+        await self.retrying(
             destination,
             lambda: destination.put_manifest(tag.tag, image.data, image.manifest.media_type, image.digest),
         )
@@ -181,7 +190,7 @@ class Pusher:
         with contextlib.suppress(
             Unauthorized
         ):  # some may push and not look; if not that either, the upload tells
-            if await self._retrying(destination, lambda: destination.has_blob(digest, size_bytes)):
+            if await self.retrying(destination, lambda: destination.has_blob(digest, size_bytes)):
                 report("Layer already exists", None, None)
                 return
         upload: Upload | None = None
@@ -197,7 +206,7 @@ class Pusher:
         if not self._content.has(digest):
             await self._get(descriptor, image, tag, destination, report)
         blob = _Blob(self._content, self._pool, descriptor, report)
-        await self._upload(blob, destination, upload, report)
+        await self.upload(blob, destination, upload, report)
         report("Pushed", None, None)
 
     def _candidates(self, digest: str, image: _Pushable, tag: Reference) -> list[str]:
@@ -227,8 +236,8 @@ class Pusher:
             "the image came from: pull the image again"
         )
 
-    async def _upload(
-        self, blob: "_Blob", destination: Destination, upload: Upload | None, report: Report
+    async def upload(
+        self, blob: "Sendable", destination: Destination, upload: Upload | None, report: Report
     ) -> None:
         """Until the registry has it, over as many connections as it takes; ``upload`` may have begun."""
         descriptor = blob.descriptor
@@ -259,7 +268,7 @@ class Pusher:
                 part_bytes = min(part_bytes, RETRY_PART_BYTES)
 
     async def _send_rest(
-        self, blob: "_Blob", destination: Destination, upload: Upload, part_bytes: int
+        self, blob: "Sendable", destination: Destination, upload: Upload, part_bytes: int
     ) -> None:
         descriptor, offset = blob.descriptor, upload.offset or 0
         if offset == 0 and descriptor.size_bytes <= MONOLITHIC_MAX_BYTES:
@@ -273,7 +282,7 @@ class Pusher:
             offset = upload.offset
         await destination.finish(upload, descriptor.digest, blob.parts, 0)
 
-    async def _retrying(self, destination: Destination, ask: Callable[[], Awaitable[T]]) -> T:
+    async def retrying(self, destination: Destination, ask: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(len(self._retry_delays_s) + 1):
             try:
                 return await ask()
@@ -282,6 +291,19 @@ class Pusher:
                     raise  # at once, if nobody was ever there
                 await asyncio.sleep(backoff_s(attempt, error, self._retry_delays_s))
         raise AssertionError("unreachable")
+
+
+class Sendable(Protocol):
+    """A blob to be uploaded. ``failure`` is what went wrong on this side of it, if anything did."""
+
+    descriptor: Descriptor
+    failure: MinidError | None
+
+    def parts(self, first: int, size_bytes: int) -> AsyncIterator[bytes]:
+        """``size_bytes`` from ``first`` on."""
+
+    def who_is_wrong(self, refusal: MinidError) -> MinidError:
+        """The registry says that these are not the right bytes: whose error it is. May block."""
 
 
 class _Blob:
