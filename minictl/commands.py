@@ -88,6 +88,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "remove": "images:RMI",
             "save": "archives:SAVE",
             "tag": "images:TAG",
+            "verify": "verify:VERIFY",
         },
     ),
     "network": (

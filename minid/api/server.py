@@ -31,6 +31,7 @@ from minid.api.routes import (
     stats,
     swarm,
     system,
+    verify,
     volumes,
 )
 from minid.api.routing import Match, Router
@@ -60,6 +61,7 @@ ROUTER = Router(
     volumes.routes,
     networks.routes,
     registries.routes,
+    verify.routes,
     swarm.routes,
 )
 

@@ -171,6 +171,13 @@ class Catalog:
                 "INSERT OR IGNORE INTO image_blobs VALUES (?, ?)", [(image_id, item) for item in blobs]
             )
 
+    def diff_ids(self, image_id: str) -> tuple[str, ...]:
+        """Base first; needs no config. ``NotFound``."""
+        found = _column(self._database.connection, "SELECT diff_ids FROM images WHERE id = ?", image_id)
+        if not found:
+            raise NotFound(f"No such image: {image_id}")
+        return tuple(json.loads(found[0]))
+
     def ids(self) -> list[str]:
         return _column(self._database.connection, "SELECT id FROM images")
 

@@ -10,6 +10,7 @@ the power fails before. Everything here blocks; callers on the event loop use th
 
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 import time
@@ -24,6 +25,9 @@ PARTIAL_TOTAL_MAX_BYTES = 20 << 30
 READ_BYTES = 1 << 20
 
 
+log = logging.getLogger(__name__)
+
+
 class DigestMismatch(Failed):
     """Bytes that are not what their digest or their size says; ``resumed`` if an earlier try left some of them."""
 
@@ -36,6 +40,7 @@ class ContentStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._partial = root / "partial"
+        self._suspects: set[str] = set()  # found to be damaged, and still there
         for directory in (root, self._partial, root / "sha256"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -68,10 +73,36 @@ class ContentStore:
         if len(data) > size_max:
             raise DigestMismatch(f"blob {digest} has more than {size_max} bytes")
         if digest_of(data, parse_digest(digest)[0]) != digest:
-            raise DigestMismatch(
-                f"blob {digest} has been changed on disk: remove the image and pull it again"
-            )
+            raise self.damaged(digest)
         return data
+
+    def check(self, digest: str) -> bool | None:
+        """Read all of the blob: whether it is what its digest says; None if it is not there. Blocks for long."""
+        algorithm, expected = parse_digest(digest)
+        try:
+            with os.fdopen(self.open(digest), "rb") as file:
+                actual = hashlib.file_digest(file, algorithm).hexdigest()
+        except NotFound:
+            return None
+        except OSError:  # a bad sector
+            actual = ""
+        if actual != expected:
+            self._suspects.add(digest)
+            return False
+        self._suspects.discard(digest)
+        return True
+
+    def is_sound(self, digest: str, size_bytes: int) -> bool:
+        """Whether the blob is there, has its size, and nobody has found it damaged."""
+        return self.size(digest) == size_bytes and digest not in self._suspects
+
+    def damaged(self, digest: str) -> DigestMismatch:
+        """The error for a blob that turned out not to be what its digest says; from now on it is not ``is_sound``."""
+        self._suspects.add(digest)
+        log.error("a blob has been changed on disk", extra={"digest": digest, "path": str(self.path(digest))})
+        return DigestMismatch(
+            f"blob {digest} has been changed on disk: pull the image again, or run minictl image verify --repair"
+        )
 
     def put(self, data: bytes, digest: str = "") -> str:
         """Store a small blob and return its digest; ``DigestMismatch`` if it is not ``digest``."""
@@ -112,6 +143,7 @@ class ContentStore:
 
     def retire(self, digest: str) -> list[Path]:
         """Take a blob, and what there is of it unfinished, out of the store at once; ``unlink`` what is returned."""
+        self._suspects.discard(digest)
         retired: list[Path] = []
         for path in (self.path(digest), self._partial / parse_digest(digest)[1]):
             aside = self._partial / f"{secrets.token_hex(8)}.aside"

@@ -64,7 +64,7 @@ class Deletion:
         return records
 
     async def _remove(self, image_id: str, records: list[Deleted], *, prune: bool) -> None:
-        image = self._catalog.get(image_id)
+        all_diff_ids, parent = self._catalog.diff_ids(image_id), self._catalog.parent(image_id)
         for name in self._catalog.names(image_id):
             self._unname(name, image_id, records)
         diff_ids, blobs = self._catalog.remove(image_id)
@@ -72,11 +72,10 @@ class Deletion:
         records.append(Deleted(deleted=image_id))
         removed, freed_bytes = await self._retention.collect(diff_ids, blobs)
         self.freed_bytes += freed_bytes
-        chain = chain_ids(image.diff_ids)
-        for diff_id, chain_id in reversed(list(zip(image.diff_ids, chain, strict=True))):
+        chain = chain_ids(all_diff_ids)
+        for diff_id, chain_id in reversed(list(zip(all_diff_ids, chain, strict=True))):
             if diff_id in removed:
                 records.append(Deleted(deleted=chain_id))
-        parent = image.parent_id
         if prune and parent and parent in self._catalog.ids() and not self._catalog.names(parent):
             try:
                 self._check(parent, force=False, names=True)

@@ -52,6 +52,12 @@ class LayerStore(Protocol):
         Raises a ``MinidError`` and leaves nothing when the stream is damaged or is not the layer ``diff_id``.
         """
 
+    def is_present(self, diff_id: str) -> bool:
+        """As ``has``, but the disk is looked at."""
+
+    async def differences(self, diff_id: str, media_type: str, read_fd: int) -> list[str]:
+        """See ``Snapshots.differences``."""
+
     async def remove(self, diff_id: str) -> None:
         """Idempotent."""
 

@@ -99,13 +99,15 @@ class Puller:
             fresh = [layer for layer in layers if not self._transfers.is_there(layer.diff_id)]
             failure: MinidError | OSError | None = None
             is_new = False
+            damaged = self._damaged(resolved, fresh)
             for layer in layers:
                 status = "Pulling fs layer" if layer in fresh else "Already exists"
+                status = "Damaged on the disk, fetching it again" if layer in damaged else status
                 tell(Progress(short(layer.descriptor.digest), status))
-            if fresh or not self._is_complete(reference, resolved):
+            if fresh or damaged or not self._is_complete(reference, resolved):
                 await self._durability.begin()
                 try:
-                    await self._fetch(fresh, repository, tell)
+                    await self._fetch(fresh, damaged, repository, tell)
                     await self._pool.run(self._put, resolved)
                     is_new = self._commit(reference, resolved)
                 except (MinidError, OSError) as error:
@@ -176,18 +178,39 @@ class Puller:
             return stored.data
         return await repository.blob(manifest.config, document.SIZE_MAX)
 
-    async def _fetch(self, layers: list[Layer], repository: Repositories, tell: Tell) -> None:
-        """Have all these layers unpacked. The first error stops the others."""
+    def _damaged(self, resolved: _Resolved, fresh: list[Layer]) -> list[Layer]:
+        """Unpacked layers whose blobs the image keeps, missing or damaged as far as can be seen at once."""
+        kept = set(self._catalog.blobs(resolved.manifest.config.digest))
+        return [
+            layer
+            for layer in resolved.layers
+            if layer not in fresh
+            and layer.descriptor.digest in kept
+            and not self._content.is_sound(layer.descriptor.digest, layer.descriptor.size_bytes)
+        ]
+
+    async def _fetch(
+        self, layers: list[Layer], damaged: list[Layer], repository: Repositories, tell: Tell
+    ) -> None:
+        """Have ``layers`` unpacked, and the blobs of ``damaged`` in the store. The first error stops the others."""
 
         async def one(layer: Layer) -> None:
             blob_id = short(layer.descriptor.digest)
             await self._transfers.ensure(layer, repository, throttled(blob_id, tell))
             tell(Progress(blob_id, "Pull complete"))
 
+        async def again(layer: Layer) -> None:
+            blob_id = short(layer.descriptor.digest)
+            self._content.remove(layer.descriptor.digest)
+            await self._transfers.ensure_blob(layer.descriptor, repository, throttled(blob_id, tell))
+            tell(Progress(blob_id, "Pull complete"))
+
         try:
             async with asyncio.TaskGroup() as group:
                 for layer in layers:
                     group.create_task(one(layer))
+                for layer in damaged:
+                    group.create_task(again(layer))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 

@@ -8,7 +8,6 @@ Else upload it, as often and in as many parts as it takes.
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +18,7 @@ from minid.errors import Failed, InvalidParameter, MinidError, NotFound, Unautho
 from minid.images import document
 from minid.images.catalog import Catalog
 from minid.images.content import ContentStore, DigestMismatch
-from minid.images.digest import parse_digest, short
+from minid.images.digest import short
 from minid.images.durability import Durability
 from minid.images.making import Making
 from minid.images.manifest import Descriptor, Manifest, check_layers, parse_manifest
@@ -203,11 +202,17 @@ class Pusher:
                 report(f"Mounted from {path}", None, None)
                 return
             break
-        if not self._content.has(digest):
+        if not self._content.is_sound(digest, size_bytes):
             await self._get(descriptor, image, tag, destination, report)
-        blob = _Blob(self._content, self._pool, descriptor, report)
-        await self.upload(blob, destination, upload, report)
+        try:
+            await self.upload(self._blob(descriptor, report), destination, upload, report)
+        except DigestMismatch:
+            await self._get(descriptor, image, tag, destination, report)
+            await self.upload(self._blob(descriptor, report), destination, None, report)
         report("Pushed", None, None)
+
+    def _blob(self, descriptor: Descriptor, report: Report) -> "_Blob":
+        return _Blob(self._content, self._pool, descriptor, report)
 
     def _candidates(self, digest: str, image: _Pushable, tag: Reference) -> list[str]:
         """Repositories of the same registry that should have the blob: the image's own, then other images'."""
@@ -223,7 +228,8 @@ class Pusher:
         destination: Destination,
         report: Report,
     ) -> None:
-        """Fetch a layer that this image has never needed, because it was here from another one."""
+        """Fetch a layer that this image has never needed, because it was here from another one, or a damaged one."""
+        was_here = bool(self._content.remove(descriptor.digest))
         for repository in self._sources.of_image(image.image_id):
             auth = destination.auth if repository.domain == tag.domain else None
             try:
@@ -231,9 +237,10 @@ class Pusher:
                 return
             except MinidError as error:
                 log.info("a blob to push is not to be had", extra={"from": repository.name, "error": error})
+        how = "is damaged on the disk" if was_here else "is here unpacked only"
         raise Failed(
-            f"layer {short(descriptor.digest)} of {tag.familiar} is here unpacked only, and not to be had from where "
-            "the image came from: pull the image again"
+            f"blob {short(descriptor.digest)} of {tag.familiar} {how}, and not to be had from where the image came "
+            "from: pull the image again"
         )
 
     async def upload(
@@ -332,7 +339,7 @@ class _Blob:
                 reading = reading or self._read(fd, position, end)
                 part = await settle(reading)
                 if not part:
-                    self.failure = _changed(self.descriptor)
+                    self.failure = self._content.damaged(self.descriptor.digest)
                     raise self.failure
                 position += len(part)
                 reading = self._read(fd, position, end) if position < end else None
@@ -352,13 +359,5 @@ class _Blob:
 
     def who_is_wrong(self, refusal: MinidError) -> MinidError:
         """Read the blob again: if it has changed on disk, the registry was right. Blocks."""
-        algorithm, expected = parse_digest(self.descriptor.digest)
-        with os.fdopen(self._content.open(self.descriptor.digest), "rb") as file:
-            actual = hashlib.file_digest(file, algorithm).hexdigest()
-        return refusal if actual == expected else _changed(self.descriptor)
-
-
-def _changed(descriptor: Descriptor) -> DigestMismatch:
-    return DigestMismatch(
-        f"blob {descriptor.digest} has been changed on disk: remove the image and pull it again"
-    )
+        digest = self.descriptor.digest
+        return refusal if self._content.check(digest) else self._content.damaged(digest)

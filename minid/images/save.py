@@ -201,7 +201,7 @@ class Saver:
                     break
                 yield piece
             if sent != size_bytes or hashed.hexdigest() != parse_digest(digest)[1]:
-                raise Failed(f"blob {digest} has been changed on disk: remove the image and pull it again")
+                raise self._content.damaged(digest)
         finally:
             if reading is not None:
                 await asyncio.wait([reading])

@@ -39,6 +39,7 @@ from minid.images.sources import ImageSources
 from minid.images.threads import BlockingPool
 from minid.images.transfer import BLOB_RETRY_DELAYS_S, Report, Transfers
 from minid.images.uses import ImageUses
+from minid.images.verify import Finding, Verifier
 from minid.kernel import memory
 from minid.layout import Layout
 from minid.state import Database
@@ -121,6 +122,17 @@ class Images:
             limit=uploads_max,
             retry_delays_s=retry_delays_s or BLOB_RETRY_DELAYS_S,
         )
+        self._verifier = Verifier(
+            self._content,
+            self._catalog,
+            snapshots,
+            self._sources,
+            self.registries,
+            self._transfers,
+            self._retention,
+            self._durability,
+            self._pool,
+        )
         self._saver = Saver(self._content, self._catalog, self._retention, self._pool)
         self._loader: Loader | None = None
         self._local: LocalImages | None = None
@@ -136,7 +148,7 @@ class Images:
                 events,
                 jobs,
             )
-            self._pusher.making = self._saver.making = self.making
+            self._pusher.making = self._saver.making = self._verifier.making = self.making
             self._loader = Loader(
                 self._content,
                 self._catalog,
@@ -420,6 +432,18 @@ class Images:
         image_id = await self._local.commit(base, config, name, changes, container_id, write)
         self._uses.touch([image_id, base.id])
         return image_id
+
+    async def verify(
+        self,
+        names: Sequence[str],
+        tell: Callable[[Finding], None],
+        *,
+        repair: bool = False,
+        auths: Mapping[str, Auth] | None = None,
+    ) -> None:
+        """Check these images (none named: all) against their digests; see ``Verifier``. ``NotFound``, ``Conflict``."""
+        image_ids = [self._catalog.resolve(name) for name in names] or self._catalog.ids()
+        await self._verifier.verify(list(dict.fromkeys(image_ids)), tell, repair=repair, auths=auths)
 
     async def prune(self, filters: Mapping[str, Sequence[str]]) -> pruning.Pruned:
         """Remove images that no container uses; without a filter, those without a tag."""

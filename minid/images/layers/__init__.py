@@ -4,7 +4,7 @@ code.
     tar      blocks to entries, pure             stream   pipe → inflate, hash → blocks, in a thread
     unpack   entries to files below the root     merge    several unpacked layers to one tree
     changes  what a container has changed     difference   the same as a layer's tar
-    canonical  layers that are made here
+    canonical  layers that are made here      compare  an unpacked layer with what it should be
     members  an archive of images taken apart pack         a tar stream made into a layer's blob
     probe    what the kernel and the file system can do
 
@@ -18,6 +18,7 @@ from typing import Any
 
 from minid.images.layers.canonical import adopt_job, describe_job, rewrite_job
 from minid.images.layers.changes import changes_job
+from minid.images.layers.compare import compare_job
 from minid.images.layers.difference import difference_job
 from minid.images.layers.members import receive_job
 from minid.images.layers.merge import merge_job
@@ -32,6 +33,7 @@ __all__ = [
     "TarError",
     "adopt_job",
     "changes_job",
+    "compare_job",
     "describe_job",
     "difference_job",
     "merge_job",

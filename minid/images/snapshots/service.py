@@ -183,6 +183,40 @@ class Snapshots:
                     os.close(fd)
         return Unpacked(diff_id, result["size_bytes"], result["entries"])
 
+    def is_present(self, diff_id: str) -> bool:
+        """As ``has``, but the disk is looked at."""
+        layer = self._layer(diff_id)
+        return (layer / "layer.json").exists() and (layer / "fs").is_dir()
+
+    async def differences(self, diff_id: str, media_type: str, read_fd: int) -> "builtins.list[str]":
+        """How the unpacked layer differs from its blob in ``read_fd``, which is unpacked again beside it for a while.
+
+        In words, the first of them; [] if it is what it should be. Raises Failed for a blob that is not ``diff_id``'s.
+        """
+        aside = self._root / "aside" / secrets.token_hex(8)
+        ended, held = os.pipe2(os.O_CLOEXEC)
+        try:
+            aside.mkdir(mode=0o700)
+            await asyncio.to_thread(self._driver.make_layer_root, aside / "fs")
+            request = {
+                "directory": str(aside),
+                "media_type": media_type,
+                "style": self._driver.style,
+                "diff_id": diff_id,
+                "sync": False,
+            }
+            await self._jobs.call("minid.images.layers:unpack_job", request, [read_fd, held])
+            compared = {"found": str(self._layer(diff_id) / "fs"), "expected": str(aside / "fs")}
+            result = await self._jobs.call("minid.images.layers:compare_job", compared, [held])
+        except (JobError, OSError) as error:
+            raise Failed(f"layer {_short(diff_id)} can't be compared with its blob: {error}") from error
+        finally:
+            os.close(held)
+            self._clean(aside, ended)  # a job that nobody waits for any more may go on for a while
+        told = [str(item) for item in result["differences"]]
+        more = result["count"] - len(told)
+        return [*told, f"and {more} more"] if more else told
+
     async def remove(self, diff_id: str) -> None:
         """Remove the layer; idempotent. No container may use it any more. Raises Failed."""
         layer = self._layer(diff_id)

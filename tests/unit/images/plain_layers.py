@@ -38,6 +38,13 @@ class PlainLayers:
     async def unpack(self, diff_id: str, media_type: str, read_fd: int, *, sync: bool = True) -> Unpacked:
         return await asyncio.to_thread(self._unpack, diff_id, media_type, os.dup(read_fd))
 
+    is_present = has
+
+    async def differences(self, diff_id: str, media_type: str, read_fd: int) -> list[str]:
+        with (self.root / diff_id).open("rb") as file:
+            same = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == diff_id
+        return [] if same else ["/file has another content"]
+
     async def remove(self, diff_id: str) -> None:
         (self.root / diff_id).unlink(missing_ok=True)
 

@@ -256,21 +256,31 @@ async def test_parts_are_as_large_as_the_registry_wants(
     assert ranges == ["100000-2099999", f"2100000-{size - 1}"]
 
 
-async def test_a_blob_that_has_changed_on_disk_is_not_the_registrys_fault(prepared: Prepared) -> None:
+def damage(prepared: Prepared, how: str) -> None:
     path = prepared.place.root / "blobs/sha256" / prepared.big.removeprefix("sha256:")
     data = bytearray(path.read_bytes())
-    data[1000] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(Failed, match=f"blob {prepared.big} has been changed on disk"):
+    if how == "a bit":
+        data[1000] ^= 1
+    path.write_bytes(data[:-5000] if how == "too short" else data)
+
+
+@pytest.mark.parametrize("how", ["a bit", "too short"])
+async def test_a_blob_that_has_changed_on_disk_is_fetched_again(prepared: Prepared, how: str) -> None:
+    damage(prepared, how)
+    await prepared.push()
+    assert prepared.is_complete()
+    assert prepared.origin.count("GET", prepared.big) == 2
+
+
+@pytest.mark.parametrize("how", ["a bit", "too short"])
+async def test_a_blob_that_has_changed_on_disk_and_is_nowhere_else(prepared: Prepared, how: str) -> None:
+    damage(prepared, how)
+    del prepared.origin.blobs[prepared.big]
+    with pytest.raises(
+        Failed, match="is damaged on the disk, and not to be had from where the image came from"
+    ):
         await prepared.push()
     assert ("copy/app", "1") not in prepared.target.manifests
-
-
-async def test_a_blob_that_is_too_short_on_disk(prepared: Prepared) -> None:
-    path = prepared.place.root / "blobs/sha256" / prepared.big.removeprefix("sha256:")
-    path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(Failed, match=f"blob {prepared.big} has been changed on disk"):
-        await prepared.push()
 
 
 async def test_a_registry_that_computes_wrongly(prepared: Prepared) -> None:
