@@ -166,6 +166,17 @@ class Response:
                 self._done = True
         return data
 
+    @property
+    def immediate(self) -> bool:
+        """Whether `read_part` gives something, or tells the end, from what has already been read from the socket."""
+        buffer = self.connection.buffer
+        if self._done or self._left > 0 or not self._chunked:
+            return self._done or bool(buffer)
+        if self._left == 0:  # the line's end after the chunk before
+            buffer = buffer[2:]
+        line, end, rest = buffer.partition(b"\r\n")
+        return bool(end) and (line.strip(b"0") != b"" or rest.startswith(b"\r\n") or b"\r\n\r\n" in rest)
+
     def _chunk_size(self) -> int:
         """Reads the line before a chunk (and the end of line after the chunk before), and the trailer after 0."""
         if self._left == 0:

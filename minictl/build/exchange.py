@@ -67,9 +67,12 @@ class Exchange:
                 if readable:
                     if response is None:
                         response = self._engine.receive(self._connection)
-                        if not response.ready:
-                            continue
-                    if not self._read(response, on_data):
+                        ended = response.immediate and not self._read(response, on_data)
+                    else:
+                        data = self._connection.read_some()
+                        self._connection.buffer += data
+                        ended = (not data or response.immediate) and not self._read(response, on_data)
+                    if ended:
                         break
                 elif writable and self._sending:
                     self._send()
@@ -81,13 +84,13 @@ class Exchange:
         self._engine.release(response)
 
     def _read(self, response: Response, on_data: Callable[[bytes], None]) -> bool:
-        """Passes on what is there; False at the end. What is left of a chunk may be its end of line: not waited for."""
+        """Passes on what is there, without waiting for more; False at the end."""
         while True:
             data = response.read_part()
             if not data:
                 return False
             on_data(data)
-            if not self._connection.buffer.strip(b"\r\n"):
+            if not response.immediate:
                 return True
 
     def _wait(self, sock: int, wait_s: float | None) -> tuple[bool, bool]:
