@@ -132,7 +132,7 @@ class Saver:
 
     def _is_here(self, layer: Descriptor) -> bool:
         """As a blob, or unpacked, if it was made here."""
-        return self._content.has(layer.digest) or self._is_unpacked(layer)
+        return self._content.is_sound(layer.digest, layer.size_bytes) or self._is_unpacked(layer)
 
     def _is_unpacked(self, layer: Descriptor) -> bool:
         return self.making is not None and self.making.is_unpacked(layer)
@@ -146,10 +146,11 @@ class Saver:
             manifest = parse_manifest(data, other.media_type)
             if isinstance(manifest, Manifest) and len(manifest.layers) == len(other.diff_ids):
                 layer = manifest.layers[other.diff_ids.index(diff_id)]
-                if self._content.has(layer.digest):
+                if self._content.is_sound(layer.digest, layer.size_bytes):
                     return layer
         raise Failed(
-            f"image {image.id}: the blob of its layer {diff_id} is not in the store: pull the image again"
+            f"image {image.id}: the blob of its layer {diff_id} is missing or damaged: pull the image again, "
+            "or run minictl image verify --repair"
         )
 
     async def _stream(self, saved: Sequence[_Saved]) -> AsyncIterator[bytes]:
