@@ -61,6 +61,7 @@ class Bundles:
             nodes=devices.gather(container.host_config),
             join=self._join(container),
             shm_source=self._shm_source(container),
+            linked=self._networking.links.environment(container),
         )
 
     def _etc_files(self, container: Container) -> Mapping[str, str]:
@@ -70,8 +71,8 @@ class Bundles:
         return etcfiles.write(
             container,
             self._layout.container(container.id),
-            self._networking.hosts_lines(container),
-            self._networking.host_gateways,
+            self._networking.hosts.lines(container),
+            self._networking.hosts.gateways,
             nameserver=self._networking.has_nameserver(container),
         )
 
@@ -125,7 +126,12 @@ class Bundles:
     def exec_body(self, container: Container, exec_config: ExecConfig) -> dict[str, Any]:
         """The body of a shim's ``exec``."""
         return {
-            "process": spec.exec_process(container, exec_config, host=self._host),
+            "process": spec.exec_process(
+                container,
+                exec_config,
+                host=self._host,
+                linked=self._networking.links.environment(container),
+            ),
             "user": exec_config.user or container.config.user,
             "group_add": list(container.host_config.group_add or ()),
             "open_stdin": exec_config.attach_stdin,

@@ -1,4 +1,4 @@
-"""Containers and their networks: what a container wants, what it gets while it runs, its hosts file.
+"""Containers and their networks: what a container wants, what it gets while it runs.
 
 What is wanted is in the container's record (``networking.endpoints_config``: the API's ``EndpointSettings``
 by network name); what is given exists from before the start until after the end, in ``Networks``.
@@ -6,14 +6,13 @@ by network name); what is given exists from before the start until after the end
 
 import asyncio
 import dataclasses
-import ipaddress
-import os
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from minid.containers import etcfiles
-from minid.containers.endpoints import NONE, Settings, endpoint_settings, is_mac
+from minid.containers import endpoints
+from minid.containers.endpoints import NONE, Settings, dns_names, endpoint_settings, is_mac
+from minid.containers.hostsfile import HostsFile
+from minid.containers.links import Links, parse_link
 from minid.containers.model import Container, ContainerConfig, HostConfig, NetworkingConfig, PortBinding
 from minid.containers.naming import Naming
 from minid.containers.ports import Bindings, port_specs, spec_fits, specs_of, without_bindings
@@ -22,6 +21,7 @@ from minid.containers.validate import check_ports
 from minid.errors import Forbidden, InvalidParameter, NotFound
 from minid.layout import Layout
 from minid.network.model import Endpoint, EndpointRequest, Network, Sandbox
+from minid.network.ruleset import LinkedPort
 from minid.network.service import Networks
 
 
@@ -47,11 +47,12 @@ class Networking:
         naming: Naming,
         host_gateway_ips: Sequence[str],
     ) -> None:
-        self._layout = layout
         self._store = store
         self._networks = networks
         self._naming = naming
-        self._host_gateway_ips = tuple(host_gateway_ips)
+        self._opened: frozenset[LinkedPort] = frozenset()  # by links, in the firewall
+        self.links = Links(store, networks)
+        self.hosts = HostsFile(layout, store, networks, self.links, host_gateway_ips)
 
     # -- at creation
 
@@ -83,7 +84,7 @@ class Networking:
             network = self._networks.find(name)
             if network is None:
                 continue
-            self._check(network, settings)
+            endpoints.check(network, settings)
             if network.driver in ("host", "null") and not network.config_only:
                 raise InvalidParameter(
                     "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
@@ -107,36 +108,14 @@ class Networking:
             return "none" if self._networks.default is None else "bridge"
         return self._name(mode)
 
-    def _check(self, network: Network, settings: Settings) -> None:
-        """What an endpoint may be told depends on its network."""
-        ipam = settings.get("IPAMConfig") or {}
-        if network.builtin:
-            if ipam.get("IPv4Address") or ipam.get("IPv6Address"):
-                raise InvalidParameter("user specified IP address is supported on user defined networks only")
-            if settings.get("Aliases"):
-                raise InvalidParameter(
-                    "network-scoped alias is supported only for containers in user defined networks"
-                )
-        for key, version in (("IPv4Address", 4), ("IPv6Address", 6)):
-            text = ipam.get(key)
-            if text:
-                try:
-                    right = ipaddress.ip_address(text).version == version
-                except ValueError:
-                    right = False
-                if not right:
-                    raise InvalidParameter(f"invalid IPv{version} address: {text}")
-                subnets = [subnet for subnet in network.subnets if subnet.version == version]
-                if not any(ipaddress.ip_address(text) in ipaddress.ip_network(one.subnet) for one in subnets):
-                    raise InvalidParameter(f"no configured subnet or ip-range contain the IP address {text}")
-        if settings.get("MacAddress") and not is_mac(settings["MacAddress"]):
-            raise InvalidParameter(f"invalid MAC address: {settings['MacAddress']}")
-
     # -- at start and end
 
     async def reserve(self, container: Container) -> None:
-        """Addresses and ports for the run that is about to begin; raises what ``Networks.reserve`` raises."""
+        """Addresses and ports for the run that is about to begin; raises what ``Sandboxes.reserve`` raises,
+        and Failed when somebody who is linked to is not there.
+        """
         if has_own_networks(container.host_config.network_mode):
+            self.links.check(container)
             await self._networks.sandboxes.reserve(
                 container.id, container.name, self._requests(container), port_specs(container)
             )
@@ -146,25 +125,35 @@ class Networking:
         if self._networks.sandbox(container.id) is not None:
             failures = await asyncio.gather(
                 self._networks.sandboxes.plumb(container.id, pid, start_ticks),
-                self._naming.ensure(container, pid, start_ticks, self._links),
+                self._naming.ensure(container, pid, start_ticks, self.links.of),
                 return_exceptions=True,
             )
             for failure in filter(None, failures):
                 raise failure
-            self._tell_linking(container)
+            self.hosts.follow(container)
+            await self._open_links()
 
     async def release(self, container_id: str) -> None:
         """The run has ended. Idempotent."""
         self._naming.close(container_id)
         await self._networks.sandboxes.release(container_id)
+        await self._open_links()
+
+    async def _open_links(self) -> None:
+        """The firewall knows what links open now."""
+        wanted = self.links.exceptions()
+        if wanted != self._opened:
+            await self._networks.sandboxes.open(wanted)
+            self._opened = wanted
 
     async def retain_running(self) -> None:
         """After a daemon's start: what runs keeps its addresses, all others are free."""
         running = [container for container in self._store.all() if container.state.running]
         await self._networks.sandboxes.retain({container.id for container in running})
         await self._naming.reopen(
-            [one for one in running if has_own_networks(one.host_config.network_mode)], self._links
+            [one for one in running if has_own_networks(one.host_config.network_mode)], self.links.of
         )
+        await self._open_links()
 
     def has_nameserver(self, container: Container) -> bool:
         """Whether its reserved endpoints bring one."""
@@ -177,21 +166,9 @@ class Networking:
         return [self._request(container, name, settings or NONE) for name, settings in wanted.items()]
 
     def _request(self, container: Container, name: str, settings: Settings) -> EndpointRequest:
-        network = self._networks.get(name)
-        ipam = settings.get("IPAMConfig") or {}
-        mac = settings.get("MacAddress") or ""
-        if not mac and name == self._primary(container.host_config.network_mode):
-            mac = container.config.mac_address
-        return EndpointRequest(
-            network=network.id,
-            ip4=ipam.get("IPv4Address") or "",
-            ip6=ipam.get("IPv6Address") or "",
-            mac=mac.lower().replace("-", ":"),
-            aliases=tuple(settings.get("Aliases") or ()),
-            names=() if network.builtin else dns_names(container, settings.get("Aliases") or ()),
-            driver_opts=settings.get("DriverOpts") or {},
-            gateway_priority=settings.get("GwPriority") or 0,
-        )
+        primary = name == self._primary(container.host_config.network_mode)
+        mac = container.config.mac_address if primary else ""
+        return endpoints.request(container, self._networks.get(name), settings, mac=mac)
 
     # -- while it lives
 
@@ -215,20 +192,20 @@ class Networking:
             raise InvalidParameter(
                 "container cannot be connected to multiple networks with one of the networks in private (none) mode"
             )
-        self._check(network, settings)
+        endpoints.check(network, settings)
         wanted = container.networking.endpoints_config
         if network.name in wanted:
             raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
         if container.state.running:
-            before = self.hosts_lines(container)
+            before = self.hosts.lines(container)
             await self._networks.sandboxes.connect(
                 container.id,
                 self._request(container, network.name, settings),
                 container.state.pid,
                 container.state.pid_start_ticks,
             )
-            self._update_hosts(container, before)
-            await self._naming.connected(container, self._links)
+            self.hosts.update(container, before)
+            await self._naming.connected(container, self.links.of)
         return self._keep(container, {**wanted, network.name: settings})
 
     async def disconnect(self, container: Container, ref: str) -> Container:
@@ -245,11 +222,11 @@ class Networking:
             raise Forbidden(f"container {container.id} is not connected to network {network.name}")
         wanted.pop(network.name, None)
         if container.state.running and connected:
-            before = self.hosts_lines(container)
+            before = self.hosts.lines(container)
             await self._networks.sandboxes.disconnect(
                 container.id, network, container.state.pid, container.state.pid_start_ticks
             )
-            self._update_hosts(container, before)
+            self.hosts.update(container, before)
         return self._keep(container, wanted)
 
     def _keep(self, container: Container, wanted: Settings) -> Container:
@@ -284,6 +261,18 @@ class Networking:
             gone = [one for one in records if any(spec_fits(spec, one) for spec in specs_of(remove))]
             await self._networks.sandboxes.edit_ports(container.id, specs_of(add), gone)
         return dataclasses.replace(container.host_config, port_bindings=bindings)
+
+    async def unlink(self, container: Container, alias: str) -> None:
+        """Take a link away (``rm --link``). Raises NotFound."""
+        wanted = container.host_config.links or ()
+        kept = tuple(text for text in wanted if parse_link(text)[1] != alias)
+        if kept == wanted:
+            raise NotFound(f"No such container: {container.name}/{alias}")
+        before = self.hosts.lines(container)
+        host_config = dataclasses.replace(container.host_config, links=kept or None)
+        self._store.replace(dataclasses.replace(container, host_config=host_config))
+        self.hosts.update(container, before)
+        await self._open_links()
 
     def renamed(self, container: Container) -> None:
         """Its new name counts at once."""
@@ -351,101 +340,7 @@ class Networking:
         mode = container.host_config.network_mode
         return None if mode.startswith("container:") else self._networks.sandbox(container.id)
 
-    # -- the hosts file
-
-    def hosts_lines(self, container: Container) -> list[str]:
-        """What a network gives the hosts file beyond the fixed lines: the container itself, then links."""
-        sandbox = self._networks.sandbox(container.id)
-        if sandbox is None:
-            return []
-        config = container.config
-        own = (
-            f"{config.hostname}.{config.domainname} {config.hostname}"
-            if config.domainname
-            else config.hostname
-        )
-        lines = []
-        for endpoint in sandbox.endpoints:
-            lines += [f"{address}\t{own}" for address in (endpoint.ip4, endpoint.ip6) if address]
-        for ref, alias, network_name in self._links(container):
-            lines += self._link_lines(sandbox, ref, alias, network_name)
-        return lines
-
-    def host_gateways(self) -> tuple[str, ...]:
-        """What ``host-gateway`` stands for. Raises InvalidParameter if there is nothing."""
-        if self._host_gateway_ips:
-            return self._host_gateway_ips
-        default = self._networks.default
-        found = tuple(subnet.gateway for subnet in default.subnets) if default is not None else ()
-        if not found:
-            raise InvalidParameter("unable to derive the IP value for host-gateway")
-        return found
-
-    def _links(self, container: Container) -> Iterable[tuple[str, str, str]]:
-        """Container, alias, network: ``--link`` of the default network and those of single endpoints."""
-        for text in container.host_config.links or ():
-            yield (*parse_link(text), "")
-        for name, settings in container.networking.endpoints_config.items():
-            for text in (settings or NONE).get("Links") or ():
-                yield (*parse_link(text), name)
-
-    def _link_lines(self, sandbox: Sandbox, ref: str, alias: str, network_name: str) -> list[str]:
-        try:
-            other = self._store.get(ref)
-        except (NotFound, InvalidParameter):
-            return []
-        others = self._networks.sandbox(other.id)
-        lines = []
-        for endpoint in others.endpoints if others is not None else ():
-            shared = sandbox.endpoint(endpoint.network_id) is not None
-            if shared and (not network_name or self._networks.get(endpoint.network_id).name == network_name):
-                names = " ".join(dict.fromkeys((alias, other.config.hostname, other.name)))
-                lines += [f"{address}\t{names}" for address in (endpoint.ip4, endpoint.ip6) if address]
-        return lines
-
-    def _tell_linking(self, started: Container) -> None:
-        """A linked container has new addresses: the hosts files of those that link to it follow."""
-        for container in self._store.all():
-            if container.id == started.id or not container.state.running:
-                continue
-            for ref, alias, _ in self._links(container):
-                if ref in (started.id, started.name) or started.id.startswith(ref):
-                    ending = "\t" + " ".join(dict.fromkeys((alias, started.config.hostname, started.name)))
-                    etcfiles.replace_lines(self._hosts_path(container), _ends_with(ending), [])
-                    self._update_hosts(container, [])
-                    break
-
-    def _update_hosts(self, container: Container, before: Sequence[str]) -> None:
-        current = self._store.find(container.id) or container
-        after = self.hosts_lines(current)
-        etcfiles.replace_lines(self._hosts_path(container), set(before).__contains__, after)
-
-    def _hosts_path(self, container: Container) -> Path:
-        return self._layout.container(container.id) / "hosts"
-
 
 def has_own_networks(mode: str) -> bool:
     """Whether a container of this network mode has endpoints: not so for host, none and another's."""
     return mode not in ("host", "none") and not mode.startswith("container:")
-
-
-def dns_names(container: Container, aliases: Iterable[str]) -> tuple[str, ...]:
-    """What a container is called in a user-defined network, the canonical name first."""
-    short = container.id[:12]
-    return tuple(
-        dict.fromkeys(name for name in (container.name, *aliases, short, container.config.hostname) if name)
-    )
-
-
-def parse_link(text: str) -> tuple[str, str]:
-    """``container:alias`` (either may be a path, as old clients write them). Raises InvalidParameter."""
-    ref, _, alias = text.partition(":")
-    ref = ref.removeprefix("/")
-    alias = os.path.basename(alias) or ref
-    if not ref or ":" in alias:
-        raise InvalidParameter(f"bad format for links: {text}")
-    return ref, alias
-
-
-def _ends_with(ending: str) -> Callable[[str], bool]:
-    return lambda line: line.endswith(ending)

@@ -347,6 +347,7 @@ class Runner:
 
     async def _start_again(self, container_id: str) -> None:
         """A restart by policy; a failure is left in the state."""
+        await self._linked_first(container_id)
         async with self.locks[container_id]:
             try:
                 container = self._store.get(container_id)
@@ -356,6 +357,13 @@ class Runner:
                 pass
             except MinidError as error:
                 log.warning("restart by policy failed: %s", error, extra={"container": container_id})
+
+    async def _linked_first(self, container_id: str) -> None:
+        """Those that it is linked to may be starting at this moment too, when a daemon starts."""
+        container = self._store.find(container_id)
+        for other, _ in self._networking.links.legacy(container) if container is not None else ():
+            async with self.locks[other.id]:
+                pass
 
     async def _end_unhealthy(self, container: Container) -> None:
         """``--health-on-failure``: what is done about a run that has become unhealthy."""

@@ -43,7 +43,7 @@ from minid.containers.runner import SIGKILL, Runner, signal_number
 from minid.containers.stats import Stats
 from minid.containers.store import Store
 from minid.containers.tasks import Tasks
-from minid.errors import Conflict, InvalidParameter, NotModified
+from minid.errors import Conflict, Failed, InvalidParameter, NotModified
 from minid.images.model import Image
 
 Ids = list[str]
@@ -278,6 +278,15 @@ class Containers:
         async with self._runner.locks[container_id]:
             host_config = await self._networking.edit_ports(self.get(container_id), add, remove)
             self._store.replace(dataclasses.replace(self.get(container_id), host_config=host_config))
+
+    async def unlink(self, path: str) -> None:
+        """Take a link away, ``container/alias``. Raises NotFound; Failed for a container's own name."""
+        ref, _, alias = path.removeprefix("/").partition("/")
+        container_id = self.get(ref).id
+        if not alias:
+            raise Failed("Conflict, cannot remove the default link name of the container")
+        async with self._runner.locks[container_id]:
+            await self._networking.unlink(self.get(container_id), alias)
 
     async def connect(self, ref: str, network: str, settings: Any) -> None:
         """Join a network; ``settings`` is the API's ``EndpointSettings``. Raises NotFound, Forbidden and others."""

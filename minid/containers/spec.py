@@ -62,6 +62,7 @@ def build(
     shm_source: str = "",
     seccomp: Mapping[str, Any] | None = None,
     init_path: str = "",
+    linked: Iterable[str] = (),
 ) -> Spec:
     """The runtime spec of ``container``, whose config is merged and has its defaults (``merge``).
 
@@ -72,7 +73,7 @@ def build(
     ``/dev/shm`` for ``ipc`` "container:ID" (for "host" it is ``/dev/shm`` itself). ``seccomp``: the ready
     ``linux.seccomp`` object, None for unconfined. ``init_path``: a static init on the host that ``--init``
     puts in front of the command; without it the runtime is asked by the annotation ``minid.init`` to be that
-    init itself.
+    init itself. ``linked``: variables of ``--link``.
     """
     config, host_config = container.config, container.host_config
     options = security.parse(host_config)
@@ -93,7 +94,7 @@ def build(
     process: Spec = {
         "user": _user(config.user),
         "args": args,
-        "env": environment(container),
+        "env": environment(container, linked=linked),
         "cwd": clean(config.working_dir or "/"),
         "capabilities": {kind: list(granted) for kind in ("bounding", "effective", "permitted")},
         "noNewPrivileges": options.no_new_privileges,
@@ -140,7 +141,12 @@ def build(
 
 
 def exec_process(
-    container: Container, exec_config: ExecConfig, *, host: Host, console_size: Sequence[int] = ()
+    container: Container,
+    exec_config: ExecConfig,
+    *,
+    host: Host,
+    console_size: Sequence[int] = (),
+    linked: Iterable[str] = (),
 ) -> Spec:
     """The ``process`` of an exec in ``container``: its environment, limits, capabilities; the exec's own
     user, cwd, env.
@@ -156,7 +162,7 @@ def exec_process(
         "terminal": exec_config.tty,
         "user": _user(exec_config.user or config.user),
         "args": list(exec_config.cmd),
-        "env": replace_env(environment(container, tty=exec_config.tty), exec_config.env),
+        "env": replace_env(environment(container, tty=exec_config.tty, linked=linked), exec_config.env),
         "cwd": clean(exec_config.working_dir or config.working_dir or "/"),
         "capabilities": {kind: list(granted) for kind in ("bounding", "effective", "permitted")},
         "noNewPrivileges": security.parse(host_config).no_new_privileges,
@@ -175,14 +181,15 @@ def _user(user: str) -> Spec:
     return {"uid": 0, "gid": 0, "username": user} if user else {"uid": 0, "gid": 0}
 
 
-def environment(container: Container, *, tty: bool | None = None) -> list[str]:
-    """PATH, HOSTNAME, TERM (with a terminal), each as the user has it, then the other variables. HOME is the
-    runtime's.
+def environment(container: Container, *, tty: bool | None = None, linked: Iterable[str] = ()) -> list[str]:
+    """PATH, HOSTNAME, TERM (with a terminal), those of links, each as the user has it, then the other
+    variables. HOME is the runtime's.
     """
     config = container.config
     defaults = [DEFAULT_PATH, f"HOSTNAME={config.hostname}"]
     if config.tty if tty is None else tty:
         defaults.append("TERM=xterm")
+    defaults += linked
     return replace_env(defaults, config.env)
 
 

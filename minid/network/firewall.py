@@ -19,7 +19,7 @@ from minid.kernel import conntrack, sysctls
 from minid.kernel.nftables import objects
 from minid.kernel.nftables.transaction import Changed, Connection
 from minid.network import neighbours, ruleset
-from minid.network.ruleset import NetworkRules, PublishedPort
+from minid.network.ruleset import LinkedPort, NetworkRules, PublishedPort
 
 __all__ = ["Firewall", "NetworkRules", "PublishedPort"]
 
@@ -46,6 +46,7 @@ class Firewall:
         self._bridged = False  # whether the table is made for br_netfilter
         self._networks: dict[str, NetworkRules] = {}
         self._ports: dict[PublishedPort, ruleset.Elements] = {}
+        self._links: frozenset[LinkedPort] = frozenset()
         self._connection: Connection | None = None
         self._generation: int | None = None  # of the ruleset when our table was last seen to be whole
         self._hairpins: Counter[bytes] = Counter()  # how many ports have an element of that set
@@ -119,6 +120,14 @@ class Firewall:
             self._neighbours(elements, leaving=True)
             raise
         self._forget({(port.host_port, "") for port in elements if port.protocol == "udp"})
+
+    def open(self, links: frozenset[LinkedPort]) -> None:
+        """These and no others are what containers may connect to that may not talk to each other."""
+        before, self._links = self._links, links
+        gone = [one for link in before - links for one in ruleset.linked_elements(link)]
+        new = [one for link in links - before for one in ruleset.linked_elements(link)]
+        self._change(gone, new)
+        self._route_between({link.bridge for link in links})
 
     def unpublish(self, *ports: PublishedPort) -> None:
         """Idempotent."""
@@ -241,6 +250,7 @@ class Firewall:
             self._route_localnet(self._networks, on=False)
             self._networks.clear()
             self._ports.clear()
+            self._links = frozenset()
             self._generation = None
             self.close()
 
@@ -251,6 +261,17 @@ class Firewall:
         for bridge in bridges:
             with contextlib.suppress(FileNotFoundError):  # no such device, or not yet
                 sysctls.ensure("1" if on else "0", "ipv4", "conf", bridge, "route_localnet")
+
+    def _route_between(self, bridges: Iterable[str]) -> None:
+        """The ports of a bridge without ``icc`` are isolated, so what may pass between them has to be routed:
+        the host answers for the neighbours' addresses (RFC 3069; ``ip-sysctl.rst`` § proxy_arp_pvlan), at
+        once, and tells nobody of a shorter way.
+        """
+        for bridge in bridges:
+            with contextlib.suppress(FileNotFoundError):
+                sysctls.ensure("0", "ipv4", "neigh", bridge, "proxy_delay")
+                sysctls.ensure("0", "ipv4", "conf", bridge, "send_redirects")
+                sysctls.ensure("1", "ipv4", "conf", bridge, "proxy_arp_pvlan")
 
     def close(self) -> None:
         """Close the netlink socket; the table stays."""
@@ -301,6 +322,7 @@ class Firewall:
     def _rebuild(self) -> None:
         elements = [one for rules in self._networks.values() for one in ruleset.network_elements(rules)]
         elements += [one for some in self._ports.values() for one in some]
+        elements += [one for link in self._links for one in ruleset.linked_elements(link)]
         self._bridged = self._bridged_now()
         self._hairpins.clear()
         elements += self._neighbours(self._ports)

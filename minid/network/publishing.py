@@ -17,6 +17,7 @@ from minid.network.firewall import Firewall, NetworkRules, PublishedPort
 from minid.network.holder import PortHolder, key_of
 from minid.network.model import Endpoint, Network, PortSpec, Sandbox
 from minid.network.ports import Ports, Reservation
+from minid.network.ruleset import LinkedPort
 
 Record = Mapping[str, Any]
 InThread = Callable[..., Awaitable[Any]]
@@ -199,6 +200,10 @@ class Publishing:
         for reservation in reservations:
             await self._holder.release(reservation)
         self._ports.release(reservations)
+
+    async def open(self, links: frozenset[LinkedPort]) -> None:
+        """What containers may connect to that may not talk to each other."""
+        await self._in_thread(self._firewall.open, links)
 
     async def add_network(self, rules: NetworkRules) -> None:
         await self._in_thread(self._firewall.add_network, rules)

@@ -3,6 +3,7 @@
     table inet minid
       set  bridges      {ifname}            our bridges
       set  talking      {ifname . ifname}   minid0 . minid0: where containers may talk to each other (icc)
+      set  linked       {ipv4 . ipv4 . proto . port}   where they may not, but one is linked to the other's port
       set  internal     {ifname}            networks with no way in or out
       set  subnets4     {subnets}           all of ours; subnets6
       set  masquerade4  {subnets}           those whose outbound traffic gets the host's address; masquerade6
@@ -51,9 +52,21 @@ class PublishedPort:
     bridge: str  # the device of the container's network
 
 
+@dataclass(frozen=True, slots=True)
+class LinkedPort:
+    """One container may connect to a port of another one in a network where they may not talk (``icc`` off)."""
+
+    bridge: str
+    protocol: str
+    source_ip4: str
+    target_ip4: str
+    port: int
+
+
 SETS = (
     o.Set("bridges", (o.IFNAME,)),
     o.Set("talking", (o.IFNAME, o.IFNAME)),
+    o.Set("linked", (o.IPV4_ADDR, o.IPV4_ADDR, o.INET_PROTO, o.INET_SERVICE)),
     o.Set("internal", (o.IFNAME,)),
     o.Set("hairpin", (o.IFNAME, o.INET_PROTO, o.INET_SERVICE)),
     o.Set("subnets4", (o.IPV4_ADDR,), interval=True),
@@ -83,6 +96,11 @@ def _ip4(offset: int, size: int = 4) -> bytes:
 
 def _ip6(offset: int) -> bytes:
     return _IP6 + e.payload(e.NETWORK_HEADER, offset, 16)
+
+
+def _ip4_pair() -> bytes:
+    """Source and destination, in the first two registers."""
+    return _IP4 + e.payload(e.NETWORK_HEADER, 12, 4) + e.payload(e.NETWORK_HEADER, 16, 4, 1)
 
 
 def _protocol_and_port(register: int) -> bytes:
@@ -167,6 +185,11 @@ def base(
             comment="known connections",
         ),
         rule("forward", _BETWEEN + e.lookup("talking") + e.accept(), comment="within a network"),
+        rule(
+            "forward",
+            _ip4_pair() + _protocol_and_port(2) + e.lookup("linked") + e.accept(),
+            comment="linked containers",
+        ),
         rule("forward", e.meta("iifname") + e.lookup("internal") + e.drop(), comment="internal: no way out"),
         rule("forward", e.meta("oifname") + e.lookup("internal") + e.drop(), comment="internal: no way in"),
         rule("forward", _TO_OURS + _PUBLISHED + e.accept(), comment="to published ports"),
@@ -185,6 +208,11 @@ def base(
             "postrouting",
             _TO_OURS + _PUBLISHED + _ip6(8) + e.lookup("subnets6") + e.masquerade(),
             comment="from containers to published ports",
+        ),
+        rule(
+            "postrouting",
+            _ip4_pair() + _protocol_and_port(2) + e.lookup("linked") + e.accept(),
+            comment="linked containers",
         ),
         rule(
             "postrouting",
@@ -254,6 +282,15 @@ def port_elements(port: PublishedPort) -> Elements:
         else:
             elements.append((f"address{version}", o.Element(o.join(host.packed, *key), data)))
     return elements
+
+
+def linked_elements(link: LinkedPort) -> Elements:
+    """Raises ValueError for a protocol, an address or a port that is none."""
+    if link.protocol not in _PROTOCOLS:
+        raise ValueError(f"{link.protocol!r} is not tcp, udp or sctp")
+    ends = (ipaddress.IPv4Address(text).packed for text in (link.source_ip4, link.target_ip4))
+    key = o.join(*ends, bytes((_PROTOCOLS[link.protocol],)), o.port(link.port))
+    return [("linked", o.Element(key))]
 
 
 def hairpin_elements(port: PublishedPort) -> Elements:

@@ -13,6 +13,7 @@ from minid.network.firewall import PublishedPort
 from minid.network.model import Endpoint, EndpointRequest, Network, PortSpec, Sandbox
 from minid.network.news import News
 from minid.network.publishing import Publishing, destinations
+from minid.network.ruleset import LinkedPort
 from minid.network.store import Store
 
 SWEEP_AFTER_S = 2.0  # the kernel takes interfaces away within milliseconds, where nobody holds them
@@ -164,6 +165,10 @@ class Sandboxes:
             raise bridge.refused(error, f"failed to disconnect {sandbox.name}") from error
         await self._publishing.move(container_id, old, self._destinations(sandbox))
         self._disconnected(endpoint)
+
+    async def open(self, links: frozenset[LinkedPort]) -> None:
+        """These and no others are what containers may connect to that may not talk to each other."""
+        await self._publishing.open(links)
 
     def rename(self, container_id: str, name: str, names: Callable[[Endpoint], tuple[str, ...]]) -> None:
         """A container that runs has a new name."""

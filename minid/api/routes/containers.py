@@ -11,7 +11,7 @@ from minid.api.call import Call
 from minid.api.routing import Routes
 from minid.api.schema import container as schema
 from minid.containers.model import Container, ListFilter
-from minid.errors import InvalidParameter, MinidError, Unsupported
+from minid.errors import InvalidParameter, MinidError, NotFound
 from minid.images.rootfs import Rootfs
 
 routes = Routes()
@@ -93,6 +93,7 @@ async def container_inspect(call: Call) -> web.StreamResponse:
             joined=services.networking.joined(container),
             sandbox=services.networking.sandbox(container),
             size=await services.containers.size(container.id) if call.flag("size") else None,
+            links=services.networking.links.shown(container),
         )
     )
 
@@ -213,10 +214,21 @@ async def container_prune(call: Call) -> web.StreamResponse:
     return json_response({"ContainersDeleted": list(names) or None, "SpaceReclaimed": reclaimed_bytes})
 
 
+@routes.delete("/containers/{id}/{alias}")
+async def container_unlink(call: Call) -> web.StreamResponse:
+    """``docker rm --link`` sends the slash as it is."""
+    path = f"{call.parameters['id']}/{call.parameters['alias']}"
+    if not call.flag("link"):
+        raise NotFound(f"No such container: {path}")
+    await call.services.containers.unlink(path)
+    return empty_response()
+
+
 @routes.delete("/containers/{id}")
 async def container_delete(call: Call) -> web.StreamResponse:
     if call.flag("link"):
-        raise Unsupported("links between containers are not implemented")
+        await call.services.containers.unlink(call.parameters["id"])
+        return empty_response()
     await call.services.containers.remove(
         call.parameters["id"], force=call.flag("force"), volumes=call.flag("v")
     )

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from minid.containers import etcfiles
+from minid.containers.endpoints import dns_names
+from minid.containers.links import parse_link
 from minid.containers.model import ContainerConfig, HostConfig, PortBinding
-from minid.containers.networking import dns_names, has_own_networks, parse_link
+from minid.containers.networking import has_own_networks
 from minid.containers.ports import port_specs
 from minid.errors import InvalidParameter
 from minid.network.model import PortSpec
