@@ -13,11 +13,11 @@ from typing import Any
 
 from minid.build import listing, selection
 from minid.build.listing import Builder
-from minid.build.selection import Excluded, Item
+from minid.build.selection import CopyError, Excluded, Item
 from minid.build.trees import DiskTree, ListedTree, Tree
 from minid.build.writing import Owner, Placer, find_owner
 from minid.images.layers.tar import REGULAR, Entry
-from minid.kernel import rootmount, rootpath
+from minid.kernel import rootmount
 
 MAX_CONTEXTS = 14  # a message has at most 16 descriptors
 
@@ -56,9 +56,7 @@ def copy_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     path, is_directory = selection.destination(copy["workdir"], copy["destination"])
     items = _items(order, trees, excluded)
     selection.check_destination(items, is_directory, copy["instruction"])
-    placer = Placer(
-        rootpath.open_root("/"), owner, change, excluded, copy["epoch_s"], chown_given=bool(copy["chown"])
-    )
+    placer = Placer(owner, change, excluded, copy["epoch_s"], chown_given=bool(copy["chown"]))
     for item in items:
         unpack = copy["unpack_fetched"] if item.is_fetched else copy["unpack"]
         placer.place(item, path, is_directory, unpack=unpack)
@@ -73,8 +71,12 @@ def make_directory_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any
     rootmount.enter(target)
     os.umask(0)
     owner = find_owner(request["owner"]) if request["owner"] else Owner(0, 0)
-    placer = Placer(rootpath.open_root("/"), owner, None, Excluded(()), request["epoch_s"])
-    made = placer.make_directory(selection.destination("/", request["path"])[0])
+    placer = Placer(owner, None, Excluded(()), request["epoch_s"])
+    path = selection.destination("/", request["path"])[0]
+    try:
+        made = placer.make_directory(path)
+    except NotADirectoryError:
+        raise CopyError(f"Cannot mkdir: {path} is not a directory") from None
     placer.finish()
     return {"made": made}
 
@@ -87,7 +89,7 @@ def unpack_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     tree = _listed(fds[0], *request["listing"])
     root = tree.find("/")
     assert root is not None
-    placer = Placer(rootpath.open_root("/"), Owner(0, 0), None, Excluded(()), None)
+    placer = Placer(Owner(0, 0), None, Excluded(()), None)
     placer.place(Item(tree, root, "", "/"), "/", True, unpack=False)
     placer.finish()
     return {}

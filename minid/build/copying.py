@@ -13,6 +13,7 @@ from minid.build import copy_jobs
 from minid.build.context import Context, Jobs
 from minid.build.selection import CopyError
 from minid.errors import Failed, InvalidParameter, MinidError, NotFound
+from minid.images.layers.tar import TarError
 from minid.images.rootfs import Rootfs
 from minid.shim.client import JobError
 
@@ -64,7 +65,7 @@ class Copy:
 
 
 class Copier:
-    """Does them by ``jobs``. Raises NotFound (a source), InvalidParameter, Failed; messages begin ``COPY failed: ``."""
+    """Does them by ``jobs``. Raises NotFound (a source), InvalidParameter, Failed; the words are dockerd's."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -82,7 +83,7 @@ class Copier:
                     return copy_jobs.digest_of_contexts(order, fds)
                 result = await self._jobs.call(f"{_JOBS}:digest_job", {}, fds)
                 return str(result["digest"])
-            except (CopyError, JobError) as error:
+            except (CopyError, TarError, JobError) as error:
                 raise _translated(error, copy.instruction) from error
 
     async def copy(self, target: Rootfs, source: Source, copy: Copy) -> None:
@@ -154,13 +155,13 @@ def _request(source: Source, copy: Copy, target: Rootfs | None) -> Iterator[list
         os.close(fd)
 
 
-def _translated(error: CopyError | JobError, instruction: str) -> MinidError:
+def _translated(error: CopyError | TarError | JobError, instruction: str) -> MinidError:
     kind = error.kind if isinstance(error, JobError) else type(error).__name__
+    if kind in ("CopyError", "TarError", "InvalidParameter"):
+        return InvalidParameter(str(error))
     message = f"{instruction} failed: {error}"
     if kind == "MissingSource":
         return NotFound(message)
-    if kind in ("CopyError", "TarError", "UserError"):
-        return InvalidParameter(message)
     if isinstance(error, JobError) and error.path:
         message += f": {error.path}"
     return Failed(message)

@@ -23,7 +23,7 @@ class CopyError(ValueError):
 
 
 class MissingSource(CopyError):
-    """A source is not there."""
+    """A source is not there; the message goes behind "COPY failed: "."""
 
 
 class Excluded:
@@ -112,7 +112,7 @@ def destination(workdir: str, word: str) -> tuple[str, bool]:
 def check_destination(items: Sequence[Item], is_directory: bool, instruction: str) -> None:
     """Raises CopyError where several things would become one file."""
     if not items:
-        raise CopyError("no source files were specified")
+        raise MissingSource("no source files were specified")
     if len(items) > 1 and not is_directory:
         raise CopyError(
             f"When using {instruction} with more than one source file, "
@@ -228,7 +228,7 @@ def _absolute(path: str) -> str:
 
 
 def _missing(path: str, is_context: bool) -> MissingSource:
-    reason = f"stat {path.lstrip('/') if is_context else path}: file does not exist"
+    reason = f"stat {path.lstrip('/')}: file does not exist"
     if is_context:
         reason = f"file not found in build context or excluded by .dockerignore: {reason}"
     return MissingSource(reason)

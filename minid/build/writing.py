@@ -20,7 +20,6 @@ from minid.images.layers import tar
 from minid.images.layers.stream import Stream, inflated
 from minid.images.layers.tar import TarError
 from minid.images.layers.unpack import Unpacker
-from minid.kernel import rootpath
 from minid.kernel.files import data_pieces
 from minid.shim import users
 
@@ -41,14 +40,13 @@ class Owner(NamedTuple):
 
 
 class Placer:
-    """Writes items into the target, whose root ``root`` is a descriptor of. Call ``finish`` at the end.
+    """Writes items into the target. Call ``finish`` at the end.
 
     ``owner`` None keeps the files' own; ``change`` is ``--chmod``; no time is later than ``epoch_s``.
     """
 
     def __init__(
         self,
-        root: int,
         owner: Owner | None,
         change: Callable[[int, bool], int] | None,
         excluded: Excluded,
@@ -56,7 +54,6 @@ class Placer:
         *,
         chown_given: bool = False,
     ) -> None:
-        self._root = root
         self._owner = owner
         self._change = change
         self._excluded = excluded
@@ -83,11 +80,15 @@ class Placer:
             self._file(item, real, is_directory)
 
     def make_directory(self, path: str) -> bool:
-        """The directory ``path`` and its missing parents; whether there were any."""
+        """The directory ``path`` and its missing parents; whether there were any. Raises NotADirectoryError."""
         real = self._follow(path)
-        made = rootpath.find_in_root(self._root, real) is None
-        os.close(self._open(real))
-        return made
+        try:
+            if not stat.S_ISDIR(os.lstat(real).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        except FileNotFoundError:
+            os.close(self._open(real))
+            return True
+        return False
 
     def finish(self) -> None:
         """Let no directory that only has new entries look newer than ``epoch_s``."""
@@ -125,7 +126,7 @@ class Placer:
                     os.fchmod(following, DIRECTORY_MODE)
                     self._note(done, following)
             except (NotADirectoryError, FileExistsError):
-                raise CopyError(f"cannot copy to non-directory: {done}") from None
+                raise CopyError(f"failed to copy files: cannot copy to non-directory: {done}") from None
             finally:
                 os.close(current)
             current = following
@@ -210,7 +211,8 @@ class Placer:
             return os.open(name, _OPEN_DIR, dir_fd=directory), made
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                raise CopyError(f"cannot copy to non-directory: {posixpath.join(path, name)}") from None
+                where = posixpath.join(path, name)
+                raise CopyError(f"failed to copy files: cannot copy to non-directory: {where}") from None
             raise
 
     def _directory_attributes(self, fd: int, node: Node) -> None:
@@ -274,7 +276,9 @@ class Placer:
         except FileNotFoundError:
             return
         if stat.S_ISDIR(info.st_mode):
-            raise CopyError(f"cannot replace to directory {posixpath.join(path, name)} with file")
+            raise CopyError(
+                f"failed to copy files: cannot replace to directory {posixpath.join(path, name)} with file"
+            )
         os.unlink(name, dir_fd=directory)
 
     def _times(self, node: Node) -> tuple[int, int]:
@@ -292,7 +296,9 @@ class Placer:
                 unpacker.run(stream)
                 stream.finish()
             except TarError as error:
-                raise CopyError(f"{shown} can't be unpacked: {error}") from None
+                raise CopyError(
+                    f"failed to copy files: {shown}: Error processing tar file: {error}"
+                ) from None
             finally:
                 stream.close()
 
@@ -308,13 +314,25 @@ def find_owner(text: str) -> Owner:
         if user.isascii() and user.isdigit():
             uid = gid = users.resolve(user).uid
         else:
-            found = users.resolve(user, (), passwd, groups)
+            found = users.resolve(user, (), passwd, groups) if user else None
+            if found is None:
+                raise users.UserError(user)
             uid, gid = found.uid, found.gid
+    except users.UserError:
+        raise _unknown("uid", "user", user) from None
+    try:
         if group:
             gid = users.resolve(f"0:{group}", (), b"", groups).gid
-    except users.UserError as error:
-        raise CopyError(f"unable to convert uid/gid chown string to host mapping: {error}") from None
+    except users.UserError:
+        raise _unknown("gid", "group", group) from None
     return Owner(uid, gid)
+
+
+def _unknown(number: str, what: str, name: str) -> CopyError:
+    return CopyError(
+        "unable to convert uid/gid chown string to host mapping: "
+        f"can't find {number} for {what} {name}: no such {what}: {name}"
+    )
 
 
 def _read(path: str) -> bytes:
