@@ -68,14 +68,14 @@ class Screen:
             done.append(self._line(self._steps.pop(0), width))
         live = self._live(height, width) if self._steps else []
         text = self._erasing(width) + "".join(f"{line}\n" for line in done + live)
-        self._drawn = [_width(line) for line in live]
+        self._drawn = [columns(printable(line)) for line in live]
         if text:
             write_all(self._fd, text.encode("utf-8", "replace"))
 
     def _live(self, height: int, width: int) -> list[str]:
         """The part that is redrawn: at most as high as the terminal, what runs before what has ended."""
         seconds = time.monotonic() - self._began_s
-        head = _fitting(f"[+] Building {seconds:.1f}s ({self._ended}/{self._count})", width)
+        head = fitting(f"[+] Building {seconds:.1f}s ({self._ended}/{self._count})", width)
         steps = self._steps
         room = max(height - 2, 1)
         if len(steps) > room:
@@ -94,13 +94,13 @@ class Screen:
         took = "" if step.state == "cached" else f"{step.elapsed_s:.1f}s"
         marks = {"cached": "CACHED ", "failed": "ERROR ", "canceled": "CANCELED "}
         details = f" {step.details}" if step.details else ""
-        text = _fitting(f" => {marks.get(step.state, '')}{step.title}{details}", width - len(took) - 2)
-        line = f"{text}{' ' * (width - len(text) - len(took) - 1)}{took}"
+        text = fitting(f" => {marks.get(step.state, '')}{step.title}{details}", width - len(took) - 2)
+        line = f"{text}{' ' * (width - columns(text) - len(took) - 1)}{took}"
         color = _RED if step.state == "failed" else _BLUE if step.ended else _NO_COLOR
         return self._colored(line, color)
 
     def _log_line(self, line: str, width: int) -> str:
-        return self._colored(_fitting(f" => => # {line}", width - 1), _FAINT)
+        return self._colored(fitting(f" => => # {line}", width - 1), _FAINT)
 
     def _colored(self, text: str, color: str) -> str:
         return f"{color}{text}\x1b[0m" if color and self._colors else text
@@ -117,15 +117,29 @@ class Screen:
         return f"\x1b[{rows}A\r\x1b[J" if rows else ""
 
 
-def _width(line: str) -> int:
-    return len(printable(line))
-
-
-def _fitting(text: str, width: int) -> str:
+def fitting(text: str, width: int) -> str:
+    """`text` on one line of at most `width` columns."""
     text = printable(text.expandtabs(4))
-    if len(text) <= width:
+    if columns(text) <= width:
         return text
-    return text[: max(width - 1, 0)] + "…"[: max(width, 0)]
+    kept = 0
+    used = 1  # the mark
+    while kept < len(text) and used + columns(text[kept]) <= width:
+        used += columns(text[kept])
+        kept += 1
+    return text[:kept] + "…"
+
+
+def columns(text: str) -> int:
+    """How wide a terminal shows `text` (East Asian wide characters are two columns, combining ones none)."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
 
 
 def printable(text: str) -> str:

@@ -58,10 +58,11 @@ class Step:
     @property
     def title(self) -> str:
         """`[builder 2/5] RUN make`."""
+        name = " ".join(self.name.split("\n"))
         if not self.index:
-            return f"[{self.stage}] {self.name}" if self.stage else self.name
+            return f"[{self.stage}] {name}" if self.stage else name
         place = f"{self.index}/{self.total}"
-        return f"[{self.stage} {place}] {self.name}" if self.stage else f"[{place}] {self.name}"
+        return f"[{self.stage} {place}] {name}" if self.stage else f"[{place}] {name}"
 
     @property
     def elapsed_s(self) -> float:
