@@ -161,6 +161,22 @@ class Catalog:
         found = _column(self._database.connection, "SELECT parent_id FROM images WHERE id = ?", image_id)
         return found[0] if found else ""
 
+    def replace_manifest(self, image_id: str, digest: str, media_type: str) -> None:
+        """Let another manifest that the image has be its own from now on."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE images SET manifest_digest = ?, media_type = ?, synced = 0 WHERE id = ?",
+                (digest, media_type, image_id),
+            )
+
+    def drop_blobs(self, image_id: str, digests: Iterable[str]) -> None:
+        """The image needs these no more."""
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "DELETE FROM image_blobs WHERE image_id = ? AND digest = ?",
+                [(image_id, digest) for digest in digests],
+            )
+
     def set_manifest(self, image_id: str, digest: str, blobs: Iterable[str]) -> None:
         """Let the manifest ``digest`` be the image's own from now on; ``blobs`` are kept beside those that it has."""
         with self._database.transaction() as connection:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from minid.errors import Conflict, NotFound
 from minid.events import EventBus
 from minid.images.catalog import Catalog
+from minid.images.content import ContentStore
 from minid.images.digest import short
+from minid.images.documents import drop_unnamed
 from minid.images.durability import Durability
 from minid.images.model import Deleted
 from minid.images.reference import Reference, parse
@@ -21,9 +23,15 @@ class Deletion:
     """``in_use`` gives the containers of an image, ``is_running`` tells which of those run."""
 
     def __init__(
-        self, catalog: Catalog, retention: Retention, durability: Durability, events: EventBus
+        self,
+        catalog: Catalog,
+        content: ContentStore,
+        retention: Retention,
+        durability: Durability,
+        events: EventBus,
     ) -> None:
         self._catalog = catalog
+        self._content = content
         self._retention = retention
         self._durability = durability
         self._events = events
@@ -44,6 +52,7 @@ class Deletion:
             if not reference.digest:
                 self._unname_digests_without_tag(reference, image_id, records)
             if self._catalog.names(image_id):
+                await self._forget_unnamed(image_id)
                 return records
             try:
                 self._check(image_id, force=force, names=False)
@@ -62,6 +71,17 @@ class Deletion:
         finally:
             self._durability.end()
         return records
+
+    async def _forget_unnamed(self, image_id: str) -> None:
+        """Remove the manifests (and what only they need) under which the image is known by no name any more."""
+        await self._durability.begin()
+        try:
+            _, freed_bytes = await self._retention.collect(
+                [], drop_unnamed(image_id, self._catalog, self._content)
+            )
+            self.freed_bytes += freed_bytes
+        finally:
+            self._durability.end()
 
     async def _remove(self, image_id: str, records: list[Deleted], *, prune: bool) -> None:
         all_diff_ids, parent = self._catalog.diff_ids(image_id), self._catalog.parent(image_id)

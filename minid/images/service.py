@@ -163,7 +163,7 @@ class Images:
             self._local = LocalImages(
                 self._content, self._catalog, self._retention, snapshots, self._durability, events, jobs
             )
-        self._deletion = Deletion(self._catalog, self._retention, self._durability, events)
+        self._deletion = Deletion(self._catalog, self._content, self._retention, self._durability, events)
         self._collector = Collector(
             self._catalog,
             self._content,
