@@ -119,6 +119,8 @@ def _host_config(options: Options, binds: list[str], bindings: dict[str, Any]) -
         **resources(options),
         **_devices(options),
     }
+    if options["health-on-failure"]:
+        config["HealthOnFailure"] = options["health-on-failure"]
     if options["annotation"]:
         config["Annotations"] = pairs(options["annotation"])
     if options["tmpfs"]:

@@ -40,6 +40,12 @@ CREATE_FLAGS = (
     ("group-add", "", "list", "Join more groups"),
     ("health-cmd", "", "string", "Command that checks the container's health"),
     ("health-interval", "", "duration", "Time between health checks (ms|s|m|h)"),
+    (
+        "health-on-failure",
+        "",
+        "string",
+        "When it becomes unhealthy: none, kill, restart or stop (minid's own)",
+    ),
     ("health-retries", "", "int", "Failures in a row that make it unhealthy"),
     ("health-start-interval", "", "duration", "Time between health checks during the start period"),
     ("health-start-period", "", "duration", "Time to start up before failures count"),
