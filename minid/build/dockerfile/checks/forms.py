@@ -1,5 +1,7 @@
 """What can be seen of an instruction, or of a stage's, without the value of any variable."""
 
+import re
+
 from minid.build.dockerfile.checks.model import Findings
 from minid.build.dockerfile.model import (
     Arg,
@@ -19,11 +21,13 @@ from minid.build.dockerfile.model import (
     Stage,
     Volume,
 )
-from minid.build.dockerfile.words import TRIMMED, json_rest, split_blank
+from minid.build.dockerfile.words import json_rest, split_blank
 
 _SECRET = frozenset(
     ("APIKEY", "AUTH", "CREDENTIAL", "CREDENTIALS", "KEY", "PASSWORD", "PASSWD", "PWORD", "SECRET", "TOKEN")
 )
+# A quoted word and a comma or the end: not ``[ "$a" = b ] && …``, which is a command as good as any.
+_LIKE_A_LIST = re.compile(r"""\[\s*('[^']*'|"(?:\\.|[^"\\])*")\s*[],]""", re.DOTALL)
 _ONCE = (Cmd, Entrypoint, Healthcheck)
 
 
@@ -132,8 +136,7 @@ def _json(instruction: Instruction, findings: Findings) -> None:
         command = instruction.command
         if isinstance(command, ShellForm):
             text = command.text
-            # "[ -f x ] && …" is a command as good as any.
-            if text.startswith("[") and text[1:].lstrip(TRIMMED)[:1] in ("'", '"') and "]" in text:
+            if _LIKE_A_LIST.match(text):
                 findings.add(
                     "JSONFormMistaken",
                     instruction,

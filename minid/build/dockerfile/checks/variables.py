@@ -170,8 +170,9 @@ def _check_instruction(
     except DockerfileError:
         resolved = instruction  # the build says it
     for name in dict.fromkeys(expander.undefined):
+        # Of a base image nobody looked into, only what must be a slip of the pen is worth a warning.
         hint = _hint(name, scope.values, "$")
-        if scope.is_complete or hint:
+        if scope.is_complete or any(_is_slip(name, known) for known in scope.values):
             findings.add("UndefinedVar", instruction, f"Usage of undefined variable '${name}'{hint}")
     match resolved:
         case Workdir():
@@ -215,3 +216,18 @@ def _check_ignored(instruction: Copy | Add, surroundings: Surroundings, findings
 def _hint(name: str, known: Mapping[str, str | None], prefix: str) -> str:
     close = get_close_matches(name, [each for each in known if each != name], 1, cutoff=0.74)
     return f" (did you mean {prefix}{close[0]}?)" if close else ""
+
+
+def _is_slip(name: str, known: str) -> bool:
+    """Whether they differ by one character, or in the order of two: ``PAHT``."""
+    if len(known) < 3 or abs(len(name) - len(known)) > 1 or name == known:
+        return False
+    start = 0
+    while name[start : start + 1] == known[start : start + 1]:
+        start += 1
+    name, known = name[start:], known[start:]
+    return (
+        name[1:] in (known, known[1:])
+        or name == known[1:]
+        or (name[2:] == known[2:] and name[:2] == known[1::-1])
+    )
