@@ -44,6 +44,15 @@ def describe_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     return {}
 
 
+def script_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Run the shell script ``script`` with $ROOT at the mounted ``rootfs``."""
+    environment = {"ROOT": mount(request["rootfs"]), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    status = os.spawnve(os.P_WAIT, "/bin/sh", ["sh", "-c", request["script"]], environment)
+    if status != 0:
+        raise OSError(status, "the script failed")
+    return {}
+
+
 def facts(path: str, data_limit: int) -> dict[str, Any]:
     info = os.lstat(path)
     result: dict[str, Any] = {
