@@ -58,11 +58,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class LoadedLayer:
-    """A layer, its blob and the member that has the blob's bytes."""
+    """A layer, its blob and the member that has the blob's bytes; None if the archive leaves it out."""
 
     descriptor: Descriptor
     diff_id: str
-    member: Member
+    member: Member | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class Archive:
         _check_platform(config, what)
         check_layers(manifest, config.diff_ids, what)
         layers = tuple(
-            LoadedLayer(layer, diff_id, self._blob_member(layer))
+            LoadedLayer(layer, diff_id, self._find_blob(layer))
             for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
         )
         return LoadedImage(names, digest, manifest, documents, config_data, config, layers)
@@ -231,9 +231,15 @@ class Archive:
     def _blob(self, descriptor: Descriptor) -> bytes:
         return self._read(self._blob_member(descriptor), descriptor.digest)
 
+    def _find_blob(self, descriptor: Descriptor) -> Member | None:
+        """None if it is not in the archive: the other side may have known that it is here."""
+        if self._find(_blob_path(descriptor)) is None:
+            return None
+        return self._blob_member(descriptor)
+
     def _blob_member(self, descriptor: Descriptor) -> Member:
         """The blob, whose digest the job has compared with its name."""
-        member = self._get("blobs/" + descriptor.digest.replace(":", "/"), f"blob {short(descriptor.digest)}")
+        member = self._get(_blob_path(descriptor), f"blob {short(descriptor.digest)}")
         if member.digest != descriptor.digest or member.size_bytes != descriptor.size_bytes:
             raise InvalidDocument(
                 f"blob {descriptor.digest} has {member.size_bytes} bytes and the digest {member.digest}, "
@@ -266,6 +272,10 @@ class Archive:
         """A document that is a list; ``document.load`` reads objects, so it is put into one."""
         data = self._read(self._get(name, name), name)
         return list_field(load(b'{"list":' + data + b"}", name), "list", name, length_max=ENTRIES_MAX)
+
+
+def _blob_path(descriptor: Descriptor) -> str:
+    return "blobs/" + descriptor.digest.replace(":", "/")
 
 
 def write_manifest(manifest: Manifest) -> bytes:

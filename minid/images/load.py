@@ -3,7 +3,8 @@
     client's stream ─▶ job: inflate, take apart, hash ─▶ one file a member ─▶ read what they say (``archive``)
                                                           └─▶ renamed into the blob store, unpacked ─▶ one transaction
 
-Nothing exists before that transaction; when anything is wrong, nothing stays.
+Nothing exists before that transaction; when anything is wrong, nothing stays. An OCI layout may leave out layers that
+are here: ``missing`` tells which are not.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ from minid.shim.client import JobError
 
 LAYERS_AT_ONCE = 2
 PROGRESS_INTERVAL_S = 0.1
+LEFT_OUT = "it leaves out"
 
 Tell = Callable[[Progress], None]
 
@@ -77,6 +79,7 @@ class Loader:
             images = await self._pool.run(archive.images, self._host)
             needed = {key for image in images for key in (*image.blobs, *image.config.diff_ids)}
             with self._retention.hold(needed):
+                self._check_left_out(images)
                 await self._durability.begin()
                 try:
                     await self._store(images, prefix, tell)
@@ -92,6 +95,24 @@ class Loader:
             return [image.id for image in images]
         finally:
             await asyncio.to_thread(self._clean, prefix)
+
+    def missing(self, blobs: Sequence[tuple[str, str]]) -> list[str]:
+        """Of pairs of a blob's digest and its diff ID ("" if it is no layer), the digests that have to be sent."""
+        return [digest for digest, diff_id in blobs if not self._is_here(digest, diff_id)]
+
+    def _is_here(self, digest: str, diff_id: str) -> bool:
+        """As a blob, or unpacked: then the blob is not needed."""
+        unpacked = diff_id and self._catalog.has_layer(diff_id) and self._snapshots.has(diff_id)
+        return bool(unpacked) or self._content.has(digest)
+
+    def _check_left_out(self, images: Sequence[LoadedImage]) -> None:
+        for image in images:
+            for layer in image.layers:
+                if layer.member is None and not self._is_here(layer.descriptor.digest, layer.diff_id):
+                    raise InvalidParameter(
+                        f"invalid archive: {LEFT_OUT} blobs/{layer.descriptor.digest.replace(':', '/')}, and "
+                        "that layer is not here"
+                    )
 
     async def _receive(self, stream: AsyncIterator[bytes], prefix: str) -> Archive:
         """Have the job take the stream apart; when it is cut off, wait for the job to notice."""
@@ -148,7 +169,7 @@ class Loader:
             self._commit(image, tell)
 
     def _adopt(self, layer: LoadedLayer, prefix: str) -> None:
-        if not self._content.has(layer.descriptor.digest):
+        if layer.member is not None and not self._content.has(layer.descriptor.digest):
             self._content.adopt(self._aside(prefix, layer.member), layer.descriptor.digest)
 
     async def _unpack(self, layer: LoadedLayer, slots: asyncio.Semaphore, tell: Tell) -> None:
@@ -187,7 +208,7 @@ class Loader:
             media_type=image.manifest.media_type,
             created=image.config.created,
             diff_ids=image.config.diff_ids,
-            blobs=image.blobs,
+            blobs=[digest for digest in image.blobs if self._content.has(digest)],
             names=image.names,
         )
         self._events.publish("image", "load", image.id, {"name": image.id})

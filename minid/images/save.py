@@ -10,11 +10,11 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minid.errors import Failed, InvalidParameter
+from minid.errors import Conflict, Failed, InvalidParameter
 from minid.images import document
 from minid.images.archive import (
     INDEX_JSON,
@@ -82,9 +82,12 @@ class Saver:
         self._pool = pool
         self.making: Making | None = None
 
-    def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+    def save(
+        self, names: Sequence[str], *, called: Reference | None = None, without: Collection[str] = ()
+    ) -> AsyncIterator[bytes]:
         """The archive of ``names`` (a name without tag: all tags; an id: none), piece by piece.
 
+        ``called``: the name that the image has in the archive, in place of its own; ``without`` these layers' blobs.
         Raises ``NotFound``, ``InvalidParameter``, ``Failed`` (a blob is missing) at once, and ``Failed`` in the
         middle when a blob turns out to have been changed on disk.
         """
@@ -92,12 +95,30 @@ class Saver:
         for name in names:
             for image_id, reference in self._meant(name):
                 if image_id not in saved:
-                    saved[image_id] = self._saved(image_id)
+                    saved[image_id] = self._saved(image_id, without)
                 if reference is not None and reference not in saved[image_id].names:
                     saved[image_id].names.append(reference)
         if not saved:
             raise InvalidParameter("no images to save: give at least one name")
-        return self._stream(list(saved.values()))
+        if called is not None:
+            if len(saved) > 1:
+                raise InvalidParameter("only one image can be given another name in an archive")
+            next(iter(saved.values())).names = [called]
+        return self._stream(list(saved.values()), without)
+
+    def blobs(self, name: str) -> tuple[Image, list[Reference], list[tuple[Descriptor, str]]]:
+        """What an archive of ``name`` consists of: the image, its names in it, its layers' blobs and diff IDs.
+
+        ``NotFound``, ``InvalidParameter``; ``Conflict`` when the name means several images.
+        """
+        meant = self._meant(name)
+        image_id = meant[0][0]
+        if any(other != image_id for other, _ in meant):
+            raise Conflict(f"{name} means several images: give a tag")
+        image = self._catalog.get(image_id)
+        saved = self._saved(image_id, None)
+        layers = list(zip(saved.manifest.layers, image.diff_ids, strict=True))
+        return image, [reference for _, reference in meant if reference is not None], layers
 
     def _meant(self, text: str) -> list[tuple[str, Reference | None]]:
         image_id = self._catalog.resolve(text)
@@ -114,14 +135,19 @@ class Saver:
             return [(image_id, None)]
         return [(image_id, reference)]
 
-    def _saved(self, image_id: str) -> _Saved:
-        """The image with its manifest as it is; one with other blobs of the same layers if its own are not there."""
+    def _saved(self, image_id: str, without: Collection[str] | None) -> _Saved:
+        """The image with its manifest as it is; one with other blobs of the same layers if its own are not there.
+
+        Blobs of ``without`` need not be there; None: as if none need be.
+        """
         image = self._catalog.get(image_id)
         data = self._content.read(image.manifest_digest, document.SIZE_MAX)
         manifest = parse_manifest(data, image.media_type, f"manifest {image.manifest_digest}")
         if not isinstance(manifest, Manifest):
             raise Failed(f"image {image_id}: {image.manifest_digest} is not its manifest")
-        if all(self._is_here(layer) for layer in manifest.layers):
+        if all(
+            self._is_here(layer) or without is None or layer.digest in without for layer in manifest.layers
+        ):
             return _Saved(image, manifest, data)
         layers = [
             layer if self._is_here(layer) else self._other_blob(diff_id, image)
@@ -153,7 +179,7 @@ class Saver:
             "or run minictl image verify --repair"
         )
 
-    async def _stream(self, saved: Sequence[_Saved]) -> AsyncIterator[bytes]:
+    async def _stream(self, saved: Sequence[_Saved], without: Collection[str]) -> AsyncIterator[bytes]:
         layers = {layer.digest: layer.size_bytes for item in saved for layer in item.manifest.layers}
         unpacked = {
             layer.digest for item in saved for layer in item.manifest.layers if self._is_unpacked(layer)
@@ -175,6 +201,8 @@ class Saver:
                 ]
             )
             for digest, size_bytes in sorted(layers.items()):
+                if digest in without:
+                    continue
                 pieces = self._written if digest in unpacked else self._layer
                 async for piece in pieces(digest, size_bytes):
                     yield piece

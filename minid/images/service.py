@@ -13,6 +13,8 @@ from minid.images import model
 from minid.images import prune as pruning
 from minid.images.catalog import Catalog
 from minid.images.content import ContentStore
+from minid.images.copies import ImageCopies
+from minid.images.copy import RegistryCopier
 from minid.images.deletion import Deletion
 from minid.images.digest import is_digest
 from minid.images.durability import Durability
@@ -163,6 +165,17 @@ class Images:
             self._local = LocalImages(
                 self._content, self._catalog, self._retention, snapshots, self._durability, events, jobs
             )
+        self.copies = ImageCopies(
+            self._catalog,
+            self.registries,
+            RegistryCopier(self.registries, self._pusher, self._pool, self._host, limit=uploads_max),
+            self._pusher,
+            self._saver,
+            self._loader,
+            self._uses,
+            events,
+            self._host,
+        )
         self._deletion = Deletion(self._catalog, self._content, self._retention, self._durability, events)
         self._collector = Collector(
             self._catalog,
