@@ -22,6 +22,7 @@ from minid.images.content import ContentStore, DigestMismatch, Partial
 from minid.images.digest import short
 from minid.images.layerstore import LayerStore, UnpackedLayer
 from minid.images.manifest import Descriptor
+from minid.images.registry.client import CRAWL_BYTES
 from minid.images.registry.mirrors import Repositories
 from minid.images.registry.transport import Transient, backoff_s
 from minid.images.retention import KeyedLocks, Retention
@@ -301,7 +302,7 @@ class Transfers:
                 )
             except Transient as error:
                 repository.broken(descriptor.digest)
-                failures = failures + 1 if partial.offset == before else 1
+                failures = failures + 1 if partial.offset - before < CRAWL_BYTES else 1
                 if failures > len(self._retry_delays_s):
                     if isinstance(error, ShortBlob):
                         raise DigestMismatch(str(error)) from error

@@ -7,6 +7,7 @@ count GETs of manifests: HEAD is used to ask whether something is new.
 import asyncio
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,12 +23,21 @@ from minid.images.registry.authorizer import Auth, Authorizer
 from minid.images.registry.challenge import parse_challenges
 from minid.images.registry.endpoint import registry_host
 from minid.images.registry.hosts import Access, Place
-from minid.images.registry.transport import Transient, Transport, backoff_s, host_of, read_limited, translate
+from minid.images.registry.transport import (
+    STALL_TIMEOUT_S,
+    Transient,
+    Transport,
+    backoff_s,
+    host_of,
+    read_limited,
+    translate,
+)
 
 RETRY_DELAYS_S = (0.3, 1.0, 2.5)
 TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 ERROR_BODY_MAX_BYTES = 64 << 10
 TAGS_MAX = 10_000
+CRAWL_BYTES = 4096  # in STALL_TIMEOUT_S; less is no connection
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _NEXT_LINK = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 
@@ -47,6 +57,8 @@ class BlobStream:
     def __init__(self, response: aiohttp.ClientResponse, offset: int) -> None:
         self._response = response
         self.offset = offset
+        self._since_s = time.monotonic()
+        self._received_bytes = 0
 
     async def __aenter__(self) -> "BlobStream":
         return self
@@ -57,11 +69,21 @@ class BlobStream:
         self._response.close()
 
     async def read(self) -> bytes:
-        """What has arrived, up to 2 MB; b"" at the end. Raises ``Transient`` when the connection breaks."""
+        """What has arrived, up to 2 MB; b"" at the end. Raises ``Transient`` when the connection breaks or crawls."""
         try:
-            return await self._response.content.readany()
+            data = await self._response.content.readany()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise translate(error, host_of(self._response.url)) from error
+        self._received_bytes += len(data)
+        now = time.monotonic()
+        if data and now - self._since_s > STALL_TIMEOUT_S:
+            if self._received_bytes < CRAWL_BYTES:
+                raise Transient(
+                    f"registry {host_of(self._response.url)}: sends too slowly, {self._received_bytes} bytes in "
+                    f"{now - self._since_s:.0f} s; try again"
+                )
+            self._since_s, self._received_bytes = now, 0
+        return data
 
 
 class Repository:

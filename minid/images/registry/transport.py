@@ -240,6 +240,12 @@ def translate(error: Exception, host: str, scheme: str = "https") -> MinidError:
         )
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
         return Transient(f"registry {host}: the connection was closed too early; try again")
+    if isinstance(
+        error, aiohttp.ClientResponseError
+    ):  # its message is of several lines, and has the server's bytes
+        return Transient(
+            f"registry {host}: its answer is not HTTP: {error.message.partition(':')[0].lower()}"
+        )
     detail = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
     return Transient(f"registry {host}: the connection failed: {detail or type(error).__name__}")
 

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import ssl
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -78,13 +79,14 @@ class InProcessRegistry:
     basic: tuple[str, str] | None = None
     bearer: "TokenServer | None" = None
     redirect_blobs: str = ""
+    tls: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> "InProcessRegistry":
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        self._site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls)
         await self._site.start()
         self.port: int = self._runner.addresses[0][1]
         self.address = f"127.0.0.1:{self.port}"
@@ -229,7 +231,10 @@ class InProcessRegistry:
         if self.cuts[digest]:
             await response.write(body[: self.cuts[digest].pop(0)])
             assert request.transport is not None
-            request.transport.close()
+            if self.tls is not None:
+                request.transport.abort()
+            else:
+                request.transport.close()
             return response
         if digest in self.stall:
             await response.write(body[: self.stall[digest]])
