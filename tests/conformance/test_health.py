@@ -17,10 +17,12 @@ MINIDS_OWN = pytest.mark.minid_only("dockerd does nothing about an unhealthy con
 
 
 class Events:
-    """The events of one container from now on; use ``with``."""
+    """The events of one container from now on (``past``: from the daemon's start on); use ``with``."""
 
-    def __init__(self, wire: Wire, container: str) -> None:
-        query = {"filters": {"container": [container]}}
+    def __init__(self, wire: Wire, container: str, *, past: bool = False) -> None:
+        query: dict[str, Any] = {"filters": {"container": [container]}}
+        if past:
+            query["since"] = "1"
         self._stream: Stream = wire.stream("GET", "/events", query=query, upgrade=False)
         self._rest = b""
         self.seen: list[dict[str, Any]] = []

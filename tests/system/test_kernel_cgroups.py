@@ -487,3 +487,48 @@ def test_block_io_throttle(tree: Tree) -> None:
     with pytest.raises(OSError, match=r"write '4000:0 1' to cgroup file"):
         tree.create("two", {"blockIO": {"throttleReadBpsDevice": [{"major": 4000, "minor": 0, "rate": 1}]}})
     assert tree.list() == ["one"]
+
+
+def test_a_cgroup_inside(tree: Tree) -> None:
+    """Some of the processes are found, killed and let go by themselves; they are the outer one's all the same."""
+    group = tree.create("one", {"pids": {"limit": 50}})
+    inner, again = group.inner("in"), group.inner("in")
+    assert inner.paths == again.paths
+
+    def join() -> None:
+        for path in group.procs_files_with(inner):
+            with open(path, "w") as file:
+                file.write("0")
+
+    with Child(group.join) as outside, Child(join) as inside:
+        assert inner.pids() == [inside.pid]
+        assert set(group.pids()) == {inside.pid, outside.pid}
+        own = {path for path in group.joined if str(inside.pid) in _members(path)}
+        assert set(group.joined) - own <= {os.path.dirname(path) for path in inner.joined}, (
+            "in all the others"
+        )
+        inner.kill()
+        assert inside.wait() == -signal.SIGKILL
+        with Child(join) as other:
+            inner.lift()
+            assert inner.pids() == [] and set(group.pids()) == {other.pid, outside.pid}
+    group.remove()
+    assert not inner.exists() and not group.exists()
+
+
+def _members(directory: str) -> list[str]:
+    return Path(directory, "cgroup.procs").read_text().split()
+
+
+def test_v2_a_cgroup_inside(unified: CgroupV2) -> None:
+    inner = unified.inner("in")
+    assert unified.procs_files_with(inner) == inner.procs_files
+    with Child(inner.join) as first, Child(inner.join) as second:
+        assert set(inner.pids()) == set(unified.pids()) == {first.pid, second.pid}
+        inner.lift()
+        assert inner.pids() == [] and set(unified.pids()) == {first.pid, second.pid}
+        inner.join(second.pid)
+        inner.kill()
+        assert second.wait() == -signal.SIGKILL and unified.pids() == [first.pid]
+    unified.remove()
+    assert not inner.exists()
