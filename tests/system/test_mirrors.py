@@ -146,6 +146,8 @@ def test_a_pull_through_cache(
     tested = minictl("registry", "test", name)
     assert f"1. {cache} (pull, resolve), 2. {origin} (pull, resolve, push)" in tested.out
     assert f"{cache}: has team/one:latest" in tested.out
+    assert tested.code == 0 and "team/one:latest can be pulled" in tested.out, tested.out
+    assert f"certificates in {world.authority.certificate} are used, too" in tested.out
     assert f"rule: registries has {origin}" in tested.out
 
     # the cache is away: the origin serves, and is told why

@@ -122,7 +122,7 @@ class Repository:
     async def manifest_digest(self, tag_or_digest: str) -> str | None:
         """What the registry has now under a tag, without fetching it; None when it does not say."""
         try:
-            response = await self._get("HEAD", f"/manifests/{tag_or_digest}", _ACCEPT)
+            response = await self._get("HEAD", f"/manifests/{tag_or_digest}", ACCEPT)
         except (NotFound, Unauthorized):
             return None  # GET says it better
         async with response:
@@ -139,7 +139,7 @@ class Repository:
         raise AssertionError("unreachable")
 
     async def _manifest_once(self, tag_or_digest: str) -> FetchedManifest:
-        response = await self._get("GET", f"/manifests/{tag_or_digest}", _ACCEPT, retry=False)
+        response = await self._get("GET", f"/manifests/{tag_or_digest}", ACCEPT, retry=False)
         async with response:
             what = f"manifest {tag_or_digest}"
             data = await read_limited(response, document.SIZE_MAX, what)
@@ -297,7 +297,7 @@ class Repository:
         return Failed(message)
 
 
-_ACCEPT = {"Accept": ", ".join(ACCEPTED)}
+ACCEPT = {"Accept": ", ".join(ACCEPTED)}
 
 
 def registry_error(body: bytes) -> tuple[str, str]:

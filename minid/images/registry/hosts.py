@@ -161,7 +161,7 @@ class Hosts:
 
     def _toml(self, names: Sequence[str]) -> tuple[str, RegistryRule] | None:
         for directory in self._directories:
-            for name in names:
+            for name in filter(None, names):
                 path = directory / name / HOSTS_TOML
                 try:
                     return str(path), read_hosts_toml(path)

@@ -19,9 +19,9 @@ from minid.errors import Failed, MinidError, Unauthorized
 from minid.images.reference import DEFAULT_DOMAIN, Reference
 from minid.images.registry.authorizer import Auth, Authorizer
 from minid.images.registry.challenge import Challenge, parse_challenges
-from minid.images.registry.client import ERROR_BODY_MAX_BYTES, registry_error
+from minid.images.registry.client import ACCEPT, ERROR_BODY_MAX_BYTES, registry_error
 from minid.images.registry.endpoint import registry_host, split_host
-from minid.images.registry.hosts import Access, Route
+from minid.images.registry.hosts import Access, Place, Route
 from minid.images.registry.probe_hosts import host_steps
 from minid.images.registry.step import FAILED, NOTE, OK, SKIPPED, Step
 from minid.images.registry.transport import Transport, proxy_for, read_limited
@@ -52,14 +52,15 @@ class Probe:
         self._route = route
         self._transport = transport
         self._host = registry_host(host)
-        self._access = Access(self._host)
+        own = [place for place in route.places if place.is_own] if route is not None else []
+        self._place = own[0] if own else Place(Access(self._host), path)
         self._domain = host
         self._path = path
         self._tag = tag
         self._auth = auth
         self._try_push = try_push
         name, port = split_host(self._host)
-        self._name, self._port = name, int(port or 443)
+        self._name, self._port = name, int(port or (80 if self._place.access.scheme == "http" else 443))
         self._addresses: list[str] = []
         self._challenges: list[Challenge] = []
         self._reason = ""
@@ -116,14 +117,24 @@ class Probe:
 
     async def _rule(self) -> Step:
         self._reason = self._transport.rules.reason(self._host, self._addresses)
-        used = [str(path) for path in self._transport.certificates.directories(self._host)]
-        files = f"; certificates in {' and '.join(used)} are used, too" if used else ""
+        access = self._place.access
+        used = [
+            *self._transport.certificates.directories(self._host),
+            *access.ca,
+            *(certificate for certificate, _ in access.client),
+        ]
+        files = f"; certificates in {' and '.join(map(str, used))} are used, too" if used else ""
         try:
-            await self._transport.certificates.context(self._host, verify=True)
+            await self._context(verify=True)
         except Failed as error:
             raise _Stop(
                 Step("rule", FAILED, str(error), advice="mend or remove the file that is named")
             ) from error
+        if access.scheme == "http":
+            self._reason = f"the URL in {self._rule_name} says http://"
+            return Step("rule", OK, "plain HTTP, nothing else", rule=self._reason)
+        if access.skip_verify:
+            self._reason = f"{self._rule_name}: skip_verify"
         if self._reason:
             detail = "insecure: HTTPS with any certificate, or else plain HTTP"
             return Step("rule", OK, detail + files, rule=self._reason)
@@ -154,10 +165,12 @@ class Probe:
         raise _Stop(Step("TCP", FAILED, f"port {self._port}: {'; '.join(failures)}", advice=advice))
 
     async def _handshake(self) -> Step:
+        if self._place.access.scheme == "http":
+            return Step("TLS", NOTE, "none: plain HTTP", rule=self._reason)
         if self._port == 80 and not split_host(self._host)[1]:
             return Step("TLS", NOTE, "no HTTPS on port 443: plain HTTP on port 80", rule=self._reason)
         try:
-            detail = await self._tls(await self._transport.certificates.context(self._host, verify=True))
+            detail = await self._tls(await self._context(verify=True))
             more = "; it need not be insecure" if self._reason.startswith("insecure-registries") else ""
             return Step("TLS", OK, f"{detail}: verified{more}")
         except ssl.SSLError as error:
@@ -182,9 +195,19 @@ class Probe:
                 )
             ) from error
 
+    async def _context(self, *, verify: bool) -> ssl.SSLContext:
+        access = self._place.access
+        return await self._transport.certificates.context(
+            self._host, verify=verify, ca=access.ca, client=access.client
+        )
+
+    @property
+    def _rule_name(self) -> str:
+        return self._route.rule if self._route is not None else ""
+
     async def _unverified(self) -> str:
         try:
-            return await self._tls(await self._transport.certificates.context(self._host, verify=False))
+            return await self._tls(await self._context(verify=False))
         except (OSError, TimeoutError):
             return "plain HTTP is tried"
 
@@ -220,7 +243,9 @@ class Probe:
 
     async def _version(self) -> Step:
         try:
-            response = await self._transport.registry("GET", self._access, "/v2/", headers={})
+            response = await self._transport.registry(
+                "GET", self._place.access, f"{self._place.root}/", headers={}
+            )
         except MinidError as error:
             text, advice = _split(str(error))
             raise _Stop(Step("/v2/", FAILED, text, advice=advice)) from error
@@ -251,7 +276,7 @@ class Probe:
         try:
             await authorizer.renew("", self._challenges)
             response = await self._transport.registry(
-                "GET", self._access, "/v2/", headers={}, authorization=authorizer.header
+                "GET", self._place.access, f"{self._place.root}/", headers={}, authorization=authorizer.header
             )
         except Unauthorized as error:
             text = _text(error)
@@ -300,8 +325,8 @@ class Probe:
         return f"the account has no right to it, or {self._path} is not the whole path"
 
     def _authorizer(self, actions: str) -> Authorizer:
-        scope = f"repository:{self._path}:{actions}" if actions else ""
-        return Authorizer(self._transport, self._access, scope, self._auth)
+        scope = f"repository:{self._place.path}:{actions}" if actions else ""
+        return Authorizer(self._transport, self._place.access, scope, self._auth)
 
     async def _ask(self, method: str, target: str, actions: str) -> tuple[int, str]:
         """Status and the registry's words (": …" or ""); an upload that begins is cancelled."""
@@ -309,7 +334,11 @@ class Probe:
         for _ in range(2):
             used = authorizer.header
             response = await self._transport.registry(
-                method, self._access, f"/v2/{self._path}{target}", headers={}, authorization=used
+                method,
+                self._place.access,
+                self._place.target(target),
+                headers=ACCEPT if target.startswith("/manifests/") else {},
+                authorization=used,
             )
             async with response:
                 body = await read_limited(response, 4 << 20, target)
@@ -326,7 +355,7 @@ class Probe:
     async def _cancel(self, response: aiohttp.ClientResponse, location: str, authorization: str) -> None:
         try:
             url = response.url.join(URL(location, encoded=True))
-            ours = url.origin() == self._transport.origin(self._access)
+            ours = url.origin() == self._transport.origin(self._place.access)
             cancelled = await self._transport.send(
                 "DELETE", url, headers={}, authorization=authorization if ours else ""
             )
