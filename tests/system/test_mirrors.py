@@ -236,3 +236,34 @@ def test_validate(world: World, tmp_path: Path) -> None:
     assert f"{tmp_path}/minid.yaml:4: registries: corp.example: 'corp.example' is not a URL" in said
     code, said = validated("registry-mirrors: ['https://m']\nregistries: {docker.io: {fallback: true}}\n")
     assert code != 0 and "both say what is asked for docker.io" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"client": None}, "it wants a certificate from this client"),
+        ({"ca": None}, "its certificate is not trusted, it is signed by an unknown CA"),
+        ({"ca": "/nonexistent/ca.pem"}, "cannot use /nonexistent/ca.pem"),
+        ({"url": "http://{cache}"}, "answered 400"),
+        ({"skip_verify": True, "ca": None}, ""),
+    ],
+    ids=["no client certificate", "no CA", "no such file", "plain HTTP", "skip_verify"],
+)
+def test_how_a_mirror_is_believed(
+    world: World, configured: Callable[..., tuple[Engine, Cli, Cli]], change: dict[str, Any], told: str
+) -> None:
+    """A mirror that is not as the rule says is passed over, and that is told."""
+    origin, cache = world.at(world.origin), world.at(world.cache)
+    rules = json.loads(world.rule())
+    host = rules["registries"][origin]["hosts"][0]
+    host.update(change)
+    host["url"] = host["url"].format(cache=cache)
+    if host["url"].startswith("http://"):
+        host.update(ca=None, client=None)
+    _, docker, _ = configured(json.dumps(rules))
+    pulled = docker.ok("pull", f"{origin}/team/one")
+    if told:
+        assert told in pulled and f"; asking {origin}" in pulled
+        assert f"Served by: {origin} (4)" in pulled
+    else:
+        assert f"Served by: {cache} (4)" in pulled
