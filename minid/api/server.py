@@ -34,6 +34,7 @@ from minid.api.routes import (
     system,
     verify,
     volumes,
+    websocket,
 )
 from minid.api.routing import Match, Router
 from minid.api.services import Services
@@ -54,6 +55,7 @@ log = logging.getLogger(__name__)
 ROUTER = Router(
     containers.routes,
     attach.routes,
+    websocket.routes,
     stats.routes,
     archive.routes,
     images.routes,

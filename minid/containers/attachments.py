@@ -83,7 +83,7 @@ class Attachments:
             task,
             client,
             wanted=wanted(options.stdin and container.config.open_stdin, options.stdout, options.stderr),
-            framed=not container.config.tty,
+            framed=options.framed and not container.config.tty,
             detach_keys=detach_keys(options.detach_keys, tty=container.config.tty),
         )
 
@@ -114,6 +114,6 @@ async def _replay(container: Container, options: AttachOptions, client: Client) 
         selection = LogOptions(stdout=options.stdout, stderr=options.stderr)
         async for entry in logs.read(Path(container.log_path), selection):
             data = entry.data
-            if not container.config.tty:
+            if options.framed and not container.config.tty:
                 data = struct.pack(">BxxxL", STREAM_NUMBER[entry.stream], len(data)) + data
             await loop.sock_sendall(sock, data)

@@ -367,6 +367,7 @@ class AttachOptions:
     stream: bool = True
     logs: bool = False
     detach_keys: str = ""  # "" means ctrl-p,ctrl-q
+    framed: bool = True  # without a terminal: each piece says of which stream it is
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,23 +12,29 @@ from minid.api.schema import exec as exec_schema
 from minid.api.schema.naming import fixed_timestamp, parse_timestamp, read
 from minid.api.stream import content_type, frame, hijack, send_batched
 from minid.containers.model import AttachOptions, Client, ExecConfig, LogOptions
-from minid.errors import InvalidParameter, Unsupported
+from minid.errors import InvalidParameter
 
 routes = Routes()
 
 
-@routes.post("/containers/{id}/attach")
-async def container_attach(call: Call) -> web.StreamResponse:
-    await call.body(4096)  # clients send none; what follows it is the container's input
-    containers = call.services.containers
-    options = AttachOptions(
+def attach_options(call: Call, *, framed: bool) -> AttachOptions:
+    """What the query of an attach asks for."""
+    return AttachOptions(
         stdin=call.flag("stdin"),
         stdout=call.flag("stdout"),
         stderr=call.flag("stderr"),
         stream=call.flag("stream"),
         logs=call.flag("logs"),
         detach_keys=call.text("detachKeys"),
+        framed=framed,
     )
+
+
+@routes.post("/containers/{id}/attach")
+async def container_attach(call: Call) -> web.StreamResponse:
+    await call.body(4096)  # clients send none; what follows it is the container's input
+    containers = call.services.containers
+    options = attach_options(call, framed=True)
     container = containers.check_attach(call.parameters["id"], options)
 
     async def hand_over(client: Client) -> None:
@@ -36,11 +42,6 @@ async def container_attach(call: Call) -> web.StreamResponse:
 
     running = container.state.running
     return await hijack(call, tty=container.config.tty, hand_over=hand_over, output_at_once=running)
-
-
-@routes.get("/containers/{id}/attach/ws")
-async def container_attach_websocket(call: Call) -> web.StreamResponse:
-    raise Unsupported("attach over WebSocket is not implemented: use POST /containers/{id}/attach")
 
 
 @routes.get("/containers/{id}/logs", stoppable=True)

@@ -103,7 +103,6 @@ async def test_no_swarm(daemon: Daemon, path: str) -> None:
         ("GET", "/images/search"),
         ("POST", "/images/create?fromSrc=http://localhost/root.tar"),
         ("GET", "/distribution/a/json"),
-        ("GET", "/containers/c1/attach/ws"),
     ],
 )
 async def test_not_implemented(daemon: Daemon, method: str, path: str) -> None:
