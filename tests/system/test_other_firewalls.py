@@ -12,6 +12,7 @@ from tests.machines import (
     HOST4,
     HOST6,
     OUTSIDE4,
+    DockerdOfItsOwn,
     Greeter,
     Inhabited,
     Machine,
@@ -164,3 +165,111 @@ def test_firewalld_that_knows_the_uplink(
     assert published(machine) == EVERYWHERE | {"host6": False}
     assert daemon.reads("client", OUTSIDE4)
     assert outside.sources[-1] == f"::ffff:{HOST4}"
+
+
+def beside_docker(machine: Machine) -> Inhabited:
+    docker = Inhabited(machine, DockerdOfItsOwn)
+    docker.start()
+    docker.serve("theirs", "-p", "5001:80")
+    return docker
+
+
+def test_docker_that_switched_forwarding_on(machine: Machine, inhabited: Callable[..., Inhabited]) -> None:
+    machine.host.sh("sysctl -qw net.ipv4.ip_forward=0")
+    docker = beside_docker(machine)
+    try:
+        assert "-P FORWARD DROP" in machine.host.sh("iptables -S FORWARD")
+        daemon = inhabited()
+        outside = populate(daemon)
+        assert published(machine) == EVERYWHERE, "proxied"
+        assert not daemon.reads("client", OUTSIDE4)
+        for command in advice(daemon):
+            machine.host.sh(" ".join(command))
+        machine.host.sh("nft add table inet noticed")  # iptables' change has been noticed; so is this one
+        assert eventually(lambda: daemon.reads("client", OUTSIDE4))
+        assert outside.sources[-1] == f"::ffff:{HOST4}"
+        assert daemon.reads("client", daemon.address("web"))
+        assert eventually(lambda: published(machine) == EVERYWHERE)
+        theirs = docker.address("theirs")
+        assert "hello" in get(machine.outside, HOST4, 5001), "theirs goes on"
+        assert not docker.reads("theirs", daemon.address("web")), "ours is closed to theirs"
+        docker.restart()
+        assert eventually(lambda: published(machine) == EVERYWHERE and daemon.reads("client", OUTSIDE4))
+        daemon.docker.ok("rm", "-f", "web", "client")
+        daemon.engine.stop()
+        assert "hello" in get(machine.outside, HOST4, 5001), "and when we are gone"
+        assert theirs == docker.address("theirs")
+    finally:
+        docker.close()
+
+
+@pytest.mark.parametrize("first", ["dockerd", "minid"])
+def test_docker_on_a_host_that_forwards(
+    machine: Machine, inhabited: Callable[..., Inhabited], first: str
+) -> None:
+    machine.host.sh("sysctl -qw net.ipv4.ip_forward=1")
+    docker = beside_docker(machine) if first == "dockerd" else None
+    daemon = inhabited()
+    docker = docker or beside_docker(machine)
+    try:
+        outside = populate(daemon)
+        assert published(machine) == EVERYWHERE
+        assert daemon.reads("client", OUTSIDE4)
+        assert outside.sources[-1] == f"::ffff:{HOST4}"
+        assert daemon.reads("client", daemon.address("web"))
+        assert daemon.reads("client", HOST4, 5001), "through the host's address"
+        assert docker.reads("theirs", HOST4, 5000)
+    finally:
+        docker.close()
+
+
+INPUT_RULES = """
+table inet hostrules {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        iifname lo accept
+        meta l4proto { icmp, ipv6-icmp } accept
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("policy", ["open", "host-policy"])
+def test_published_ports_and_the_hosts_input_rules(
+    machine: Machine, inhabited: Callable[..., Inhabited], policy: str
+) -> None:
+    """``host-policy`` obeys them, for containers that were there before the daemon too."""
+    machine.host.nft(INPUT_RULES)
+    daemon = inhabited("--published-ports", policy)
+    populate(daemon)
+    led = EVERYWHERE | {"host6": False}  # the container has no IPv6 address
+    for _ in range(2):
+        assert published(machine) == (led if policy == "open" else HERE)
+        assert daemon.reads("client", HOST4, 5000), "containers need no permission"
+        assert daemon.reads("client", OUTSIDE4)
+        daemon.restart()
+    machine.host.sh("nft add rule inet hostrules input tcp dport 5000 accept")
+    assert published(machine) == EVERYWHERE
+    machine.host.sh("nft delete table inet hostrules")
+    machine.host.nft(INPUT_RULES)
+    machine.host.sh(f"nft add rule inet hostrules input ip saddr {OUTSIDE4} tcp dport 5000 accept")
+    found = published(machine)
+    assert (found["host4"], found["host6"]) == (True, False)
+
+
+def test_ufw_decides_about_published_ports(
+    machine: Machine, others: OtherFirewalls, inhabited: Callable[..., Inhabited]
+) -> None:
+    """With ``host-policy``, on a host that lets containers out: the complaint moby#22054, answered."""
+    others.start_ufw()
+    for way in ("in", "out"):
+        others("ufw", "route", "allow", way, "on", "minid0")
+    daemon = inhabited("--published-ports", "host-policy")
+    populate(daemon)
+    assert published(machine) == HERE
+    others("ufw", "allow", "from", OUTSIDE4, "to", "any", "port", "5000", "proto", "tcp")
+    assert published(machine) == HERE | {"host4": True}
+    others("ufw", "delete", "allow", "from", OUTSIDE4, "to", "any", "port", "5000", "proto", "tcp")
+    assert published(machine) == HERE
+    assert daemon.reads("client", OUTSIDE4)
