@@ -40,12 +40,12 @@ class Jobs(Protocol):
 class Context:
     """A tree of files to copy from. A context manager; ``close`` gives back the disk space.
 
-    ``fd`` has the contents, and the listing at ``listing`` (offset, length), for jobs. ``entries`` and ``size_bytes``
-    count what was received.
+    ``fds`` are for jobs: the contents' file first, and last the one that has the listing at ``listing`` (offset,
+    length), which may be the same. ``entries`` and ``size_bytes`` count what was received.
     """
 
     def __init__(self, fd: int, place: tuple[int, int], *, entries: int, size_bytes: int) -> None:
-        self.fd = fd
+        self.fds = [fd]
         self.listing = place
         self.entries = entries
         self.size_bytes = size_bytes
@@ -70,11 +70,9 @@ class Context:
 
     async def unpack(self, jobs: Jobs, directory: Path) -> None:
         """Make the tree as files in the empty ``directory``: for ``RUN --mount=type=bind``. Raises Failed."""
-        place = list(self.listing)
+        request = {"directory": str(directory), "listing": list(self.listing)}
         try:
-            await jobs.call(
-                "minid.build.copy_jobs:unpack_job", {"directory": str(directory), "listing": place}, [self.fd]
-            )
+            await jobs.call("minid.build.copy_jobs:unpack_job", request, self.fds)
         except JobError as error:
             raise Failed(f"the build context can't be unpacked: {error}") from error
 
@@ -83,7 +81,7 @@ class Context:
         if self._root is not None:
             return self._root
         offset, length = self.listing
-        root = listing.load(_read(self.fd, offset, length))
+        root = listing.load(_read(self.fds[-1], offset, length))
         if self.entries <= _KEPT_ENTRIES:
             self._root = root
         return root
@@ -101,25 +99,28 @@ class Context:
             raise InvalidParameter(f"{path} is not a file")
         if node.size > limit_bytes:
             raise InvalidParameter(f"{path} has {node.size} bytes; at most {limit_bytes} are allowed")
-        return _read(self.fd, node.offset, node.size)
+        return _read(self.fds[0], node.offset, node.size)
 
     def _change(self, change: Callable[[Record], None]) -> None:
         offset, length = self.listing
-        root = listing.load(_read(self.fd, offset, length))
+        root = listing.load(_read(self.fds[-1], offset, length))
         change(root)
         data = listing.dump(root)
-        at = offset + length  # not over the old one: a job may be reading it
+        fd = os.memfd_create("listing", os.MFD_CLOEXEC)  # the contents' file may be another context's too
+        self.fds.append(fd)
         view = memoryview(data)
         while view:
-            view = view[os.pwrite(self.fd, view, at + len(data) - len(view)) :]
-        self.listing = (at, len(data))
+            view = view[os.write(fd, view) :]
+        self.listing = (0, len(data))
+        for unused in self.fds[1:-1]:
+            os.close(unused)
+        del self.fds[1:-1]
         self._root = root if self.entries <= _KEPT_ENTRIES else None
 
     def close(self) -> None:
         """Idempotent."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        while self.fds:
+            os.close(self.fds.pop())
 
     def __enter__(self) -> "Context":
         return self

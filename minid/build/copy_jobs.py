@@ -19,7 +19,7 @@ from minid.build.writing import Owner, Placer, find_owner
 from minid.images.layers.tar import REGULAR, Entry
 from minid.kernel import rootmount
 
-MAX_CONTEXTS = 14  # a message has at most 16 descriptors
+MAX_CONTEXT_FDS = 14  # a message has at most 16 descriptors
 
 
 def digest_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def unpack_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     os.chroot(request["directory"])
     os.chdir("/")
     os.umask(0)
-    tree = _listed(fds[0], *request["listing"])
+    tree = _listed(fds[0], fds[-1], *request["listing"])
     root = tree.find("/")
     assert root is not None
     placer = Placer(Owner(0, 0), None, Excluded(()), None)
@@ -105,28 +105,31 @@ class _Trees:
 
     def __init__(self) -> None:
         self.main: Tree | None = None
-        self.fetched: dict[str, tuple[Tree, str]] = {}
+        self.fetched: dict[str, tuple[Tree, str, str]] = {}
         self.inline: list[Item] = []
 
 
 def _trees(order: Mapping[str, Any], fds: Sequence[int], rootfs: int | None) -> _Trees:
     trees = _Trees()
-    listed = {number: _listed(fds[number], *place) for number, place in order["contexts"]}
+    listed = {
+        contents: _listed(fds[contents], fds[listing_], *place)
+        for contents, listing_, place in order["contexts"]
+    }
     if rootfs is not None:
         trees.main = DiskTree(rootfs)
     elif order["context"] is not None:
         trees.main = listed[order["context"]]
-    for word, number, path in order["fetched"]:
-        trees.fetched[word] = (listed[number], path)
+    for word, number, path, name in order["fetched"]:
+        trees.fetched[word] = (listed[number], path, name)
     trees.inline = _inline(order["copy"]["inline"])
     return trees
 
 
-def _listed(fd: int, offset: int, length: int) -> ListedTree:
+def _listed(contents: int, fd: int, offset: int, length: int) -> ListedTree:
     data = b""
     while len(data) < length and (piece := os.pread(fd, length - len(data), offset + len(data))):
         data += piece
-    return ListedTree(fd, listing.load(data))
+    return ListedTree(contents, listing.load(data))
 
 
 def _inline(files: Sequence[tuple[str, str]]) -> list[Item]:

@@ -23,10 +23,14 @@ _QUICK_ENTRIES = 500  # of at most so many files the digest is made here, which 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a remote source of ADD has become: the file or (a git repository) directory ``path`` in ``context``."""
+    """What a remote source of ADD has become: the file or (a git repository) directory ``path`` in ``context``.
+
+    ``name`` is what a file is called where the destination is a directory ("": it can't be put in one).
+    """
 
     context: Context
     path: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +126,23 @@ def _is_quick(source: Source) -> bool:
 
 def _order(source: Source, copy: Copy, target: Rootfs | None) -> dict[str, Any]:
     """The request of a job; see ``copy_jobs``."""
-    contexts = _contexts(source)
-    numbers = {context: number for number, context in enumerate(contexts, 1)}
+    numbers: dict[Context, int] = {}
+    places = []
+    number = 1  # behind the order
+    for context in _contexts(source):
+        numbers[context] = number
+        places.append((number, number + len(context.fds) - 1, context.listing))
+        number += len(context.fds)
     options = asdict(copy)
     options["inline"] = [(name, os.fsdecode(content)) for name, content in copy.inline]
     return {
         "target": None if target is None else asdict(target),
         "rootfs": None if source.rootfs is None else asdict(source.rootfs),
         "context": None if source.context is None else numbers[source.context],
-        "contexts": [(numbers[context], context.listing) for context in contexts],
-        "fetched": [(word, numbers[each.context], each.path) for word, each in source.fetched.items()],
+        "contexts": places,
+        "fetched": [
+            (word, numbers[each.context], each.path, each.name) for word, each in source.fetched.items()
+        ],
         "copy": options,
     }
 
@@ -139,18 +150,16 @@ def _order(source: Source, copy: Copy, target: Rootfs | None) -> dict[str, Any]:
 @contextlib.contextmanager
 def _request(source: Source, copy: Copy, target: Rootfs | None) -> Iterator[list[int]]:
     """The descriptors for a job, the order first; the contexts' are their own."""
-    contexts = _contexts(source)
-    if len(contexts) > copy_jobs.MAX_CONTEXTS:
-        raise InvalidParameter(
-            f"{copy.instruction} failed: at most {copy_jobs.MAX_CONTEXTS - 1} remote sources in one instruction"
-        )
+    fds = [fd for context in _contexts(source) for fd in context.fds]
+    if len(fds) > copy_jobs.MAX_CONTEXT_FDS:
+        raise InvalidParameter(f"{copy.instruction} failed: too many remote sources in one instruction")
     data = json.dumps(_order(source, copy, target)).encode()
     fd = os.memfd_create("copy", os.MFD_CLOEXEC)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
-        yield [fd, *(context.fd for context in contexts)]
+        yield [fd, *fds]
     finally:
         os.close(fd)
 

@@ -23,16 +23,17 @@ def receive_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """Read the tar in the pipe ``fds[0]``, write what is in its files to the empty file ``fds[1]``, and the listing
     behind it.
 
-    Returns ``entries``, ``size_bytes`` (of files), ``listing`` ([offset, length]). Raises EmptyArchive,
-    TarError, OSError.
+    ``may_be_empty``: an archive without an entry will do. Returns ``entries``, ``size_bytes`` (of files), ``listing``
+    ([offset, length]). Raises EmptyArchive, TarError, OSError.
     """
-    del request
     grow_pipe(fds[0])
     stream = Stream(fds[0], hashed=False)
     try:
         receiver = _Receiver(fds[1])
         receiver.run(stream)
         stream.finish()
+        if not receiver.builder.entries and not request.get("may_be_empty"):
+            raise EmptyArchive("the archive has no files")
     finally:
         stream.close()
     listing = receiver.builder.dump()
@@ -72,8 +73,6 @@ class _Receiver:
                 offset, digest = self._large(entry.size, stream)
             reader.unread -= entry.size
             self.builder.add(entry, offset, digest)
-        if not self.builder.entries:
-            raise EmptyArchive("the archive has no files")
 
     def write(self, data: bytes) -> int:
         """Put it at the end of the file, soon; where it will be."""

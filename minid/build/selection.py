@@ -77,13 +77,13 @@ class Item:
 def select(
     tree: Tree | None,
     sources: Sequence[str],
-    fetched: Mapping[str, tuple[Tree, str]],
+    fetched: Mapping[str, tuple[Tree, str, str]],
     *,
     parents: bool,
     excluded: Excluded,
     is_context: bool,
 ) -> list[Item]:
-    """What ``sources`` name, in order. ``fetched``: remote ones → their tree and path. Raises MissingSource."""
+    """What ``sources`` name, in order. ``fetched``: remote ones → tree, path and name. Raises MissingSource."""
     items: list[Item] = []
     for source in sources:
         if source in fetched:
@@ -120,11 +120,11 @@ def check_destination(items: Sequence[Item], is_directory: bool, instruction: st
         )
 
 
-def _fetched_item(tree: Tree, path: str) -> Item:
+def _fetched_item(tree: Tree, path: str, name: str) -> Item:
     node = tree.find(path)
     if node is None:
         raise _missing(path, False)
-    return Item(tree, node, posixpath.basename(path), path, is_fetched=True)
+    return Item(tree, node, name, name or path, is_fetched=True)
 
 
 def _plain(tree: Tree, source: str, excluded: Excluded, is_context: bool) -> Iterator[Item]:

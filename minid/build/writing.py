@@ -141,7 +141,7 @@ class Placer:
         node = _find_on_disk(path)
         if is_directory or (node is not None and node.kind == listing.DIRECTORY):
             if not item.name:
-                raise CopyError(f"cannot determine a file name for {item.path}")
+                raise CopyError("cannot determine a file name from the URL: it has none at its end")
             directory, name = self._open(path), item.name
         else:
             parent, name = posixpath.split(path)
