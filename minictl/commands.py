@@ -74,6 +74,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "image": (
         "Manage images",
         {
+            "build": "build:BUILD",
             "copy": "image_copy:COPY",
             "gc": "image_gc:GC",
             "history": "images:HISTORY",
