@@ -254,21 +254,23 @@ class Containers:
         self, ref: str, changes: Resources, restart_policy: RestartPolicy | None
     ) -> tuple[str, ...]:
         """Change limits, at once if it runs; fields left at their default stay. Returns warnings."""
-        container = self.get(ref)
+        container_id = self.get(ref).id
         warnings = resources.validate(changes, self._host, update=True)
         given = {
             field.name: getattr(changes, field.name)
             for field in dataclasses.fields(Resources)
             if getattr(changes, field.name) != field.default
         }
-        host_config = dataclasses.replace(container.host_config, **given)
         if restart_policy is not None and restart_policy.name:
-            host_config = dataclasses.replace(host_config, restart_policy=restart_policy)
-        async with self._runner.locks[container.id]:
-            updated = dataclasses.replace(self.get(container.id), host_config=host_config)
+            given["restart_policy"] = restart_policy
+        async with self._runner.locks[container_id]:
+            container = self.get(container_id)
+            host_config = dataclasses.replace(container.host_config, **given)
+            updated = dataclasses.replace(container, host_config=host_config)
             if updated.state.running:
-                warnings += await self._groups.update(container.id, self._bundles.resources(updated))
-            self._store.replace(dataclasses.replace(self.get(container.id), host_config=host_config))
+                warnings += await self._groups.update(container_id, self._bundles.resources(updated))
+            # it may have ended meanwhile: its state is that of now
+            self._store.replace(dataclasses.replace(self.get(container_id), host_config=host_config))
         self._news.publish(updated, "update")
         return tuple(warnings)
 
@@ -392,19 +394,19 @@ class Containers:
     async def commit(
         self,
         ref: str,
-        make: Callable[[Container, Callable[[int], Awaitable[bool]]], Awaitable[str]],
+        make: Callable[[Container, Callable[[int, bool], Awaitable[bool]]], Awaitable[str]],
         *,
         pause: bool = True,
         message: str = "",
     ) -> str:
         """Have ``make(container, write)`` make an image of the container's changes; the image's id.
 
-        ``write(fd)`` writes them as a layer's tar (False: there are none). With ``pause`` a container that runs
-        stands still meanwhile, as after ``pause``.
+        ``write(fd, False)`` writes them as a layer's tar (False: there are none), ``write(fd, True)`` all that the
+        container has. With ``pause`` a container that runs stands still meanwhile, as after ``pause``.
         """
         container = self.get(ref)
 
-        async def write(out: int) -> bool:
+        async def write(out: int, whole: bool) -> bool:
             async with self._runner.locks[container.id]:
                 stopped = pause and self.get(container.id).state.status == "running"
                 if stopped:
@@ -413,6 +415,8 @@ class Containers:
                         self._store.set_state(container.id, status="paused")
                     self._news.publish(container, "pause")
                 try:
+                    if whole:
+                        return await self._contents.write_all(self.get(container.id), out)
                     return await self._contents.write_changes(self.get(container.id), out)
                 finally:
                     if stopped:
