@@ -1,5 +1,6 @@
 """What lies inside a container's file system: sizes, changes, copying in and out, export."""
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -7,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from minid.containers import archive
 from minid.containers.archive import PathStat, Place
 from minid.containers.model import Container
+from minid.images.feeding import feed
 from minid.images.snapshots import Snapshots
 from minid.kernel import process
 from minid.shim.client import Jobs
@@ -32,6 +34,12 @@ class Contents:
     async def write_changes(self, container: Container, out: int) -> bool:
         """As a layer's tar to the pipe ``out``; False when there are none."""
         return await self._snapshots.write_changes(container.id, container.diff_ids, out)
+
+    async def write_all(self, container: Container, out: int) -> bool:
+        """The whole root file system, as ``export``, to the pipe ``out``; true."""
+        never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await feed(out, await self.export(container), never)
+        return True
 
     async def stat(self, container: Container, path: str) -> PathStat:
         """Raises as ``archive.stat_path``."""

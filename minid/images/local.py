@@ -95,9 +95,14 @@ class LocalImages:
         self._jobs = jobs
 
     async def take_in(
-        self, stream: AsyncIterator[bytes], name: Reference | None, platform: Platform, changes: Changes
+        self,
+        stream: AsyncIterator[bytes],
+        name: Reference | None,
+        platform: Platform,
+        changes: Changes,
+        origin: str = "-",
     ) -> str:
-        """An image of one layer from the tar ``stream``, compressed or not; its id.
+        """An image of one layer from the tar ``stream``, compressed or not; its id. ``origin`` is for its history.
 
         ``InvalidParameter``, ``Failed``.
         """
@@ -107,7 +112,7 @@ class LocalImages:
             "os": platform.os,
             "config": instructions.apply({}, changes.instructions),
         }
-        about = {"comment": changes.message or "Imported from -"}
+        about = {"comment": changes.message or f"Imported from {origin}"}
 
         async def write(writing: int, packing: "asyncio.Future[Any]") -> bool:
             await feed(writing, stream, packing)
@@ -142,20 +147,30 @@ class LocalImages:
             for key, value in base.config.items()
             if key in ("architecture", "variant", "os", "os.version", "os.features", "history", "rootfs")
         }
-        whole = {**kept, "author": changes.author, "config": changed, "container": container_id}
-        if not changes.author:
-            del whole["author"]
-        command = config.get("Cmd") or []
-        about = {"created_by": " ".join(str(word) for word in command)}
-        about |= {
-            key: text for key, text in (("author", changes.author), ("comment", changes.message)) if text
+        whole = {**kept, **_of_container(changed, changes, container_id)}
+        is_docker = manifest.media_type == DOCKER_MANIFEST
+        draft = _Draft(whole, manifest.layers, is_docker, base.id, _about(config, changes))
+        return await self._make(draft, name, lambda writing, packing: write(writing))
+
+    async def commit_whole(
+        self,
+        platform: Platform,
+        config: Mapping[str, Any],
+        name: Reference | None,
+        changes: Changes,
+        container_id: str,
+        write: Callable[[int], Awaitable[bool]],
+    ) -> str:
+        """As ``commit``, of a container whose image is gone: one layer, all its files, which ``write(fd)`` writes."""
+        changed = instructions.apply(config, changes.instructions)
+        whole = {
+            "architecture": platform.architecture,
+            **({"variant": platform.variant} if platform.variant else {}),
+            "os": platform.os,
+            **_of_container(changed, changes, container_id),
         }
-
-        async def write_layer(writing: int, packing: "asyncio.Future[Any]") -> bool:
-            return await write(writing)
-
-        draft = _Draft(whole, manifest.layers, manifest.media_type == DOCKER_MANIFEST, base.id, about)
-        return await self._make(draft, name, write_layer)
+        draft = _Draft(whole, about=_about(config, changes))
+        return await self._make(draft, name, lambda writing, packing: write(writing))
 
     async def _make(
         self,
@@ -271,6 +286,19 @@ class LocalImages:
         if name:
             self._events.publish("image", "tag", image_id, {"name": name.familiar})
         return image_id
+
+
+def _of_container(config: Mapping[str, Any], changes: Changes, container_id: str) -> dict[str, Any]:
+    """What an image's config says of the container that it was made of."""
+    author = {"author": changes.author} if changes.author else {}
+    return {**author, "config": config, "container": container_id}
+
+
+def _about(config: Mapping[str, Any], changes: Changes) -> dict[str, str]:
+    """The newest step of the history."""
+    about = {"created_by": " ".join(str(word) for word in config.get("Cmd") or [])}
+    given = (("author", changes.author), ("comment", changes.message))
+    return about | {key: text for key, text in given if text}
 
 
 def _unpack_failure(error: MinidError) -> MinidError:

@@ -412,12 +412,13 @@ class Images:
         tag: str = "",
         platform: str = "",
         changes: Changes,
+        origin: str = "-",
     ) -> str:
-        """``import``: an image of a file system's archive; its id. See ``LocalImages.take_in``."""
+        """``import``: an image of a file system's archive from ``origin``; its id. See ``LocalImages.take_in``."""
         wanted = parse_platform(platform, self._host) if platform else self._host
         if self._local is None:
             raise Unsupported("importing images is not possible here")
-        image_id = await self._local.take_in(stream, _name(repository, tag), wanted, changes)
+        image_id = await self._local.take_in(stream, _name(repository, tag), wanted, changes, origin)
         self._uses.touch([image_id])
         return image_id
 
@@ -425,25 +426,30 @@ class Images:
         self,
         base_id: str,
         config: Mapping[str, Any],
-        write: Callable[[int], Awaitable[bool]],
+        write: Callable[[int, bool], Awaitable[bool]],
         *,
         repository: str = "",
         tag: str = "",
         container_id: str,
         changes: Changes,
     ) -> str:
-        """An image of the image ``base_id`` and what ``write`` writes; its id. See ``LocalImages.commit``."""
+        """An image of the image ``base_id`` and what ``write(fd, False)`` writes, the container's changes; its id.
+
+        If the image has been removed: of one layer that ``write(fd, True)`` writes, all that the container has.
+        """
         name = _name(repository, tag)
         if self._local is None:
             raise Unsupported("committing containers is not possible here")
-        try:
-            base = self.get(base_id)
-        except NotFound:
-            raise NotFound(
-                f"the container's image {base_id} has been removed: it cannot be committed"
-            ) from None
-        image_id = await self._local.commit(base, config, name, changes, container_id, write)
-        self._uses.touch([image_id, base.id])
+        base = self.find(base_id)
+        if base is None:
+            image_id = await self._local.commit_whole(
+                self._host, config, name, changes, container_id, lambda fd: write(fd, True)
+            )
+        else:
+            image_id = await self._local.commit(
+                base, config, name, changes, container_id, lambda fd: write(fd, False)
+            )
+        self._uses.touch([image_id, base_id])
         return image_id
 
     async def verify(

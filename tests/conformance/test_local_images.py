@@ -1,17 +1,21 @@
 """commit, import, image prune, system prune and system df."""
 
 import gzip
+import http.server
 import io
 import json
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests import images
 from tests.cli import Cli
-from tests.images import Layer
+from tests.images import Image, Layer
+from tests.registry import Registry
 from tests.tidiness import remove_everything
 from tests.wire import Wire
 
@@ -26,8 +30,8 @@ def forget(wire: Wire, busybox: str) -> Iterator[None]:
     yield
     remove_everything(wire)
     assert wire.post("/images/prune").status == 200
-    images = wire.get("/images/json", all="1")
-    for image in sorted(images, key=lambda each: each["Created"], reverse=True):
+    after = wire.get("/images/json", all="1")
+    for image in sorted(after, key=lambda each: each["Created"], reverse=True):
         if image["Id"] not in before:
             assert wire("DELETE", f"/images/{image['Id']}", query={"force": "1"}).status in (200, 404)
 
@@ -129,6 +133,100 @@ def test_commit_errors(cli: Cli, wire: Wire, busybox: str) -> None:
         assert response.status in (400, 500), (change, response.body)
     assert wire.post("/commit", container=container, repo="UPPER").status in (400, 500)
     assert wire.get("/containers/json", all="1")[0]["State"] == "created"
+
+
+@pytest.mark.minid_only("dockerd knows the image no more")
+@pytest.mark.parametrize("running", [False, True])
+def test_commit_of_a_container_whose_image_is_gone(
+    cli: Cli, wire: Wire, busybox: str, registry: Registry, running: bool
+) -> None:
+    base = images.busybox()
+    own = Layer().file("etc/of-the-image", "mine").done()
+    Image([*base.layers, own], {**base.config, "Env": ["KEPT=1"], "Labels": {"a": "b"}}).push(
+        registry, "going"
+    )
+    name = f"{registry.address}/going:latest"
+    cli.ok("pull", name)
+    container = cli.ok(
+        "create",
+        "--network",
+        "none",
+        name,
+        "sh",
+        "-c",
+        "echo new >/new; rm /etc/of-the-image; exec sleep 1000",
+    )
+    cli.ok("start", container)
+    for _ in range(100):
+        if cli("exec", container, "test", "!", "-e", "/etc/of-the-image").code == 0:
+            break
+        time.sleep(0.05)
+    cli.ok("kill", container)
+    cli.ok("rmi", "-f", wire.get(f"/images/{name}/json")["Id"])
+    if running:
+        cli.ok("start", container)
+    image_id = cli.ok("commit", "-m", "said", "-c", "ENV MORE=2", container, f"whole-{running}:1".lower())
+    inspected = wire.get(f"/images/{image_id}/json")
+    assert len(inspected["RootFS"]["Layers"]) == 1 and inspected["Parent"] == ""
+    assert inspected["Config"]["Env"] == ["KEPT=1", "MORE=2"] and inspected["Config"]["Labels"] == {"a": "b"}
+    assert inspected["Comment"] == "said"
+    out = cli.ok(
+        *NONE, image_id, "sh", "-c", "cat /new; test ! -e /etc/of-the-image; echo $?; stat -c %a /home/app"
+    )
+    assert out.split() == ["new", "0", "750"]
+    cli.ok("rm", "-f", container)
+    cli.ok("rmi", image_id)
+    collected = wire.post("/minid/images/gc", **{"max-age": "0"}).json["Collected"]
+    assert [each["Kind"] for each in collected] == ["layer"]  # what only the container had still needed
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    """``/rootfs.tar.gz``, redirects to it, and what is wrong in several ways."""
+
+    data = b""
+
+    def do_GET(self) -> None:
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/rootfs.tar.gz")
+            self.end_headers()
+        elif self.path in ("/rootfs.tar.gz", "/cut"):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.data) + (100 if self.path == "/cut" else 0)))
+            self.end_headers()
+            self.wfile.write(self.data)
+        else:
+            self.send_error(404)
+
+    def log_message(self, *arguments: Any) -> None:
+        return None
+
+
+def test_import_from_a_url(cli: Cli, wire: Wire, engine_kind: str) -> None:
+    _Server.data = gzip.compress(Layer().file("hello", "from afar").done())
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            for path in ("/rootfs.tar.gz", "/moved"):
+                out = cli.ok("import", f"{address}{path}", "imported-url:1")
+                assert f"Downloading from {address}{path}" in out and "sha256:" in out
+                inspected = wire.get("/images/imported-url:1/json")
+                assert inspected["Comment"] == f"Imported from {address}{path}"
+                cli.ok("rmi", "imported-url:1")
+            before = {image["Id"] for image in wire.get("/images/json")}
+            for path in ("/nothing", "/cut"):
+                result = cli("import", f"{address}{path}", "imported-url:2")
+                assert result.code != 0, result.out
+            assert "404" in cli("import", f"{address}/nothing").err
+            assert cli("import", "http://127.0.0.1:1/x").code != 0
+            assert {image["Id"] for image in wire.get("/images/json")} == before
+        finally:
+            server.shutdown()
+            thread.join()
+    if engine_kind == "minid":
+        assert wire.post("/images/create", fromSrc="ftp://x/y").status == 400
 
 
 def test_commit_pauses(cli: Cli, wire: Wire, busybox: str) -> None:

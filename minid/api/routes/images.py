@@ -14,6 +14,7 @@ from minid.api.schema import container as container_schema
 from minid.api.schema import image as schema
 from minid.containers.model import Container
 from minid.errors import InvalidParameter, Unsupported
+from minid.images.fetching import checked_url, fetch
 from minid.images.gc_plan import Policy
 from minid.images.local import Changes
 from minid.images.model import Progress
@@ -50,13 +51,18 @@ async def image_create(call: Call) -> web.StreamResponse:
 
 
 async def image_import(call: Call) -> web.StreamResponse:
-    """An image of the file system in the request's body."""
-    if call.text("fromSrc") != "-":
-        raise not_yet("importing an image from a URL: download it and import the file, which")
+    """An image of the file system in the request's body, or at a URL."""
+    place = call.text("fromSrc")
+    url = checked_url(place) if place != "-" else None
 
     async def work(report: Callable[[Progress], None]) -> None:
+        stream = call.stream()
+        if url is not None:
+            report(Progress("", f"Downloading from {url.with_user(None)}"))
+            stream = fetch(url, lambda now, total: report(Progress("", "Importing", now, total)))
         image_id = await call.services.images.take_in(
-            call.stream(),
+            stream,
+            origin=str(url.with_user(None)) if url is not None else "-",
             repository=call.text("repo"),
             tag=call.text("tag"),
             platform=call.text("platform"),
@@ -183,7 +189,7 @@ async def image_commit(call: Call) -> web.StreamResponse:
     services, message = call.services, call.text("comment")
     body = await call.json(optional=True)
 
-    async def make(container: Container, write: Callable[[int], Awaitable[bool]]) -> str:
+    async def make(container: Container, write: Callable[[int, bool], Awaitable[bool]]) -> str:
         return await services.images.commit(
             container.image_id,
             container_schema.committed_config(container.config, body),
