@@ -198,13 +198,16 @@ def test_a_mirror_of_docker_hub(
     world: World, configured: Callable[..., tuple[Engine, Cli, Cli]], tmp_path: Path
 ) -> None:
     url = f"http://{world.plain.address}"
-    _, docker, minictl = configured("{}", "--registry-mirror", url)
+    engine, docker, minictl = configured("{}", "--registry-mirror", url, "--debug")
     info = json.loads(docker.ok("info", "--format", "{{json .RegistryConfig}}"))
     assert info["Mirrors"] == [f"{url}/"] == info["IndexConfigs"]["docker.io"]["Mirrors"]
     assert f"Registry Mirrors:\n  {url}/" in docker.ok("info")
     assert f"Registry Mirrors:\n  {url}/" in minictl.ok("info")
     pulled = docker.ok("pull", "minid-test-image")
     assert f"Served by: {world.plain.address} (4); registry-mirrors" in pulled
+    served = [line for line in engine.log.read_text().splitlines() if "a registry host serves" in line]
+    assert len(served) == 4 and all(f"host={world.plain.address}" in line for line in served), served
+    assert all("rule=registry-mirrors" in line for line in served)
     assert docker.ok("images", "-q", "minid-test-image")
 
 

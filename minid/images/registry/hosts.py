@@ -208,7 +208,7 @@ def _other_names(domain: str) -> list[str]:
 def _place(host: RegistryHost, reference: Reference, *, is_last: bool) -> Place:
     own = registry_host(reference.domain)
     url = urlsplit(host.url)
-    name = _host_port(url.scheme, url.netloc) if host.url else own
+    name = registry_host(_host_port(url.scheme, url.netloc)) if host.url else own
     timeout_s = host.dial_timeout_s or (None if is_last else DIAL_TIMEOUT_S)
     access = Access(name, url.scheme, host.ca, host.client, host.skip_verify, host.header, timeout_s)
     return Place(

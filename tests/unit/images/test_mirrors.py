@@ -473,6 +473,41 @@ server = "https://registry-1.docker.io"    # Exclude this to not use upstream
         Hosts({}, (), (tmp_path,)).route(parse_reference("busybox"))
 
 
+def test_docker_io_in_a_url_is_where_docker_hub_is(tmp_path: Path) -> None:
+    """As in the first example of containerd's documentation."""
+    (tmp_path / "docker.io").mkdir()
+    (tmp_path / "docker.io/hosts.toml").write_text(
+        'server = "https://docker.io"\n[host."https://registry-1.docker.io"]\n  capabilities = ["pull"]\n'
+    )
+    route = Hosts({}, (), (tmp_path,)).route(parse_reference("busybox"))
+    assert [place.host for place in route.places] == ["registry-1.docker.io"] * 2
+    assert all(place.is_own for place in route.places)
+
+
+def test_the_example_of_the_documentation_is_right() -> None:
+    page = (Path(__file__).parents[3] / "docs/registries.md").read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    assert "registries:" in example
+    rules = registries(parse(example.partition("\nregistries:\n")[2].encode()))
+    assert list(rules) == ["ghcr.io", "corp.example/library/*", "corp.example", "*"]
+    hosts = Hosts(rules, (), ())
+    app = hosts.route(parse_reference("ghcr.io/org/app"))
+    assert [place.url for place in app.places] == [
+        "https://mirror.example/ghcr/v2/org/app",
+        "http://10.0.0.7:5000/v2/org/app",
+        "https://ghcr.io/v2/org/app",
+    ]
+    (harbor,) = hosts.route(parse_reference("corp.example/library/x")).places
+    assert harbor.url == "https://harbor.example/v2/proxy/library/x"
+    assert [place.host for place in hosts.route(parse_reference("corp.example/x")).places] == [
+        "registry.corp.example"
+    ]
+    assert [place.host for place in hosts.route(parse_reference("quay.io/x/y")).places] == [
+        "cache.example",
+        "quay.io",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
