@@ -86,6 +86,16 @@ class Bundles:
         )
         return dataclasses.replace(container, config=config)
 
+    def _as_started(self, container: Container) -> Container:
+        """With the hostname that its run has been given, by a container that may have ended since."""
+        mode = container.host_config.network_mode
+        if container.config.hostname or not mode.startswith("container:"):
+            return container
+        bundle = self._layout.container(container.id) / "bundle/config.json"
+        environment = json.loads(bundle.read_bytes())["process"]["env"]
+        given = dict(entry.partition("=")[::2] for entry in environment).get("HOSTNAME", "")
+        return dataclasses.replace(container, config=dataclasses.replace(container.config, hostname=given))
+
     def _network_owner(self, container: Container) -> Container:
         """Who the network belongs to: itself, or whom ``container:ID`` names in the end."""
         owner = container
@@ -127,7 +137,7 @@ class Bundles:
         """The body of a shim's ``exec``."""
         return {
             "process": spec.exec_process(
-                container,
+                self._as_started(container),
                 exec_config,
                 host=self._host,
                 linked=self._networking.links.environment(container),

@@ -337,3 +337,23 @@ def test_exec_create_and_die_events(wire: Wire, box: str) -> None:
             text += events.read(65536)
     actions = [json.loads(line)["Action"].strip() for line in text.splitlines() if line.startswith(b"{")]
     assert actions[:3] == ["exec_create: true", "exec_start: true", "exec_die"]
+
+
+@pytest.mark.parametrize("uts", ["", "host"])
+def test_exec_where_the_network_is_another_containers(
+    wire: Wire, docker_cli: Cli, busybox: str, uts: str
+) -> None:
+    """HOSTNAME is what the container itself was given, even when the other container has ended."""
+    owner = create(wire, busybox, "sleep", "300", name="owner", Hostname="the-owner")
+    wire.post(f"/containers/{owner}/start")
+    host = {"NetworkMode": f"container:{owner}", "UTSMode": uts}
+    guest = create(wire, busybox, "sh", "-c", "echo ready $HOSTNAME; exec sleep 300", HostConfig=host)
+    assert wire.post(f"/containers/{guest}/start").status == 204
+    ready(wire, guest)
+    given = docker_cli.ok("logs", guest).removeprefix("ready ")
+    assert given == "the-owner"
+    asked = ("sh", "-c", "echo $HOSTNAME")
+    assert docker_cli.ok("exec", guest, *asked) == given
+    assert docker_cli.ok("exec", "-e", "HOSTNAME=own", guest, *asked) == "own"
+    wire("DELETE", f"/containers/{owner}", query={"force": "1"})
+    assert docker_cli.ok("exec", guest, *asked) == given
