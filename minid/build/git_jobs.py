@@ -137,7 +137,7 @@ def _tidy(directory: int, time_s: int, *, keep_git_dir: bool) -> None:
 
 
 def _git(request: Mapping[str, Any], directory: str, *arguments: str) -> str:
-    options = [f"-c{key}={value}" for key, value in _OPTIONS.items()]
+    options = [part for key, value in _OPTIONS.items() for part in ("-c", f"{key}={value}")]
     environment = {
         key: value for key, value in os.environ.items() if key.lower() in _PASSED_ON or key == "PATH"
     }
