@@ -1,8 +1,8 @@
 """The HTTP connection: aiohttp's protocol, able to give its socket away.
 
-``POST /containers/{id}/attach`` and ``POST /exec/{id}/start`` are *hijackable*: what follows their head may
-be a body and then the user's input, in packets cut anywhere. So aiohttp's parser gets bytes only up to the end
-of each request's head, and what comes behind a hijackable one is kept here, with or without ``Upgrade``.
+``POST /containers/{id}/attach``, ``POST /exec/{id}/start`` and ``POST /build/session/{id}/ssh`` are *hijackable*: what
+follows their head may be a body and then the user's input, in packets cut anywhere. So aiohttp's parser gets bytes only
+up to the end of each request's head, and what comes behind a hijackable one is kept here, with or without ``Upgrade``.
 """
 
 import asyncio
@@ -22,7 +22,9 @@ from minid.api.failure import BodyTooLarge
 from minid.api.peer import Peer, find_peer
 from minid.errors import InvalidParameter
 
-HIJACKABLE = re.compile(r"(?:/v[0-9.]+)?/(?:containers/[^/?]+/attach|exec/[^/?]+/start)(?:\?.*)?")
+HIJACKABLE = re.compile(
+    r"(?:/v[0-9.]+)?/(?:containers/[^/?]+/attach|exec/[^/?]+/start|build/session/[^/?]+/ssh)(?:\?.*)?"
+)
 SURPLUS_BYTES = 64 << 10
 log = logging.getLogger(__name__)
 

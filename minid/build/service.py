@@ -21,6 +21,7 @@ from minid.build.dockerfile import parse
 from minid.build.dockerfile.checks import check, parse_options
 from minid.build.dockerfile.model import Dockerfile
 from minid.build.mounts import Mounts
+from minid.build.patterns import Patterns, read_ignore_file
 from minid.build.progress import BuildWarning, Report
 from minid.build.pruning import CACHE_MOUNT, LAYER, Record, Wanted, choose
 from minid.build.request import BuildRequest
@@ -92,7 +93,8 @@ class Builds:
         """At start: remove what interrupted builds have left."""
         for directory in (self.asides, self._private):
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-        self.asides.mkdir(mode=0o700, parents=True)
+        self._private.mkdir(mode=0o700, exist_ok=True)
+        self.asides.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._root / "caches").mkdir(mode=0o700, exist_ok=True)
 
     async def build(self, request: BuildRequest, context: Context, report: Report) -> str:
@@ -104,6 +106,7 @@ class Builds:
             raise Unsupported("--squash is not supported: use a multi-stage build to leave layers behind")
         dockerfile = parse(await self._dockerfile(request, context), name=request.dockerfile)
         self._warn(request, dockerfile, report)
+        await self._take_out_ignored(request, context)
         build = Build(
             request,
             dockerfile,
@@ -157,6 +160,20 @@ class Builds:
         if not text.strip():
             raise InvalidParameter(f"the Dockerfile ({request.dockerfile}) cannot be empty")
         return text
+
+    async def _take_out_ignored(self, request: BuildRequest, context: Context) -> None:
+        """Clients send the Dockerfile and the ignore file in any case: out with them where that one says so.
+
+        All else that is ignored has stayed with the client.
+        """
+        for ignore_file in (f"{request.dockerfile}.dockerignore", ".dockerignore"):
+            text = await context.find(ignore_file, DOCKERFILE_MAX_BYTES)
+            if text is not None:
+                patterns = Patterns(read_ignore_file(text.decode("utf-8", "surrogateescape")))
+                for name in (request.dockerfile, ignore_file):
+                    if patterns.matches(name):
+                        await context.remove(name)
+                return
 
     # -- the cache
 
