@@ -9,16 +9,17 @@ after the other, by its lock.
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from minid.containers import filters, health, lifecycle, logs, names, processes, resources
 from minid.containers.attachments import check_keys
 from minid.containers.bundle import Bundles
-from minid.containers.contents import Contents, PathStat
+from minid.containers.contents import Contents
 from minid.containers.create import Creation
 from minid.containers.execs import Execs
+from minid.containers.files import Files
 from minid.containers.groups import Groups
 from minid.containers.host import Host
 from minid.containers.model import (
@@ -49,7 +50,6 @@ from minid.images.model import Image
 Ids = list[str]
 Rows = list[list[str]]
 ContainerList = list[Container]
-Changes = list[tuple[str, int]]
 
 
 class Containers:
@@ -77,12 +77,12 @@ class Containers:
         self._groups = groups
         self._execs = execs
         self._runner = runner
-        self._contents = contents
         self._networking = networking
         self._news = news
         self._host = host
         self._lookups = images_named
         self.stats = Stats(store, groups, networking, runner.waits)
+        self.files = Files(self.get, store, contents, groups, runner.locks, news)
         tasks.on_detach = self._on_detach
 
     # -- reading
@@ -306,7 +306,7 @@ class Containers:
         """Remove every container that does not run and matches; ids and bytes."""
         removed, reclaimed_bytes = [], 0
         for container in filters.prunable(self._store.visible(), wanted):
-            reclaimed_bytes += (await self.size(container.id))[0]
+            reclaimed_bytes += (await self.files.size(container.id))[0]
             await self.remove(container.id)
             removed.append(container.id)
         return removed, reclaimed_bytes
@@ -381,97 +381,6 @@ class Containers:
         lifecycle.after(container.state.status, "top", ref=container.id)
         result = await processes.table(self._groups.pids(container.id), ps_args or "-ef")
         self._news.publish(container, "top")
-        return result
-
-    async def size(self, ref: str) -> tuple[int, int]:
-        """Bytes of the writable layer, and of the whole root file system."""
-        return await self._contents.size(self.get(ref))
-
-    async def changes(self, ref: str) -> Changes:
-        """Paths that differ from the image: 0 modified, 1 added, 2 deleted."""
-        return await self._contents.changes(self.get(ref))
-
-    async def commit(
-        self,
-        ref: str,
-        make: Callable[[Container, Callable[[int, bool], Awaitable[bool]]], Awaitable[str]],
-        *,
-        pause: bool = True,
-        message: str = "",
-    ) -> str:
-        """Have ``make(container, write)`` make an image of the container's changes; the image's id.
-
-        ``write(fd, False)`` writes them as a layer's tar (False: there are none), ``write(fd, True)`` all that the
-        container has. With ``pause`` a container that runs stands still meanwhile, as after ``pause``.
-        """
-        container = self.get(ref)
-
-        async def write(out: int, whole: bool) -> bool:
-            async with self._runner.locks[container.id]:
-                stopped = pause and self.get(container.id).state.status == "running"
-                if stopped:
-                    await self._groups.freeze(container.id)
-                    if self.get(container.id).state.running:
-                        self._store.set_state(container.id, status="paused")
-                    self._news.publish(container, "pause")
-                try:
-                    if whole:
-                        return await self._contents.write_all(self.get(container.id), out)
-                    return await self._contents.write_changes(self.get(container.id), out)
-                finally:
-                    if stopped:
-                        await self._resume(container)
-
-        image_id = await make(container, write)
-        self._news.publish(container, "commit", {"comment": message, "imageID": image_id, "imageRef": ""})
-        return image_id
-
-    async def _resume(self, container: Container) -> None:
-        """Let it run on, if it has not been killed meanwhile."""
-        if self.get(container.id).state.running:
-            await self._groups.thaw(container.id)
-            if self.get(container.id).state.status == "paused":
-                self._store.set_state(container.id, status="running")
-        self._news.publish(container, "unpause")
-
-    async def archive_stat(self, ref: str, path: str) -> PathStat:
-        """What ``path`` in the container is."""
-        return await self._contents.stat(self.get(ref), path)
-
-    async def archive_get(self, ref: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
-        """``path`` as a tar stream."""
-        container = self.get(ref)
-        result = await self._contents.get(container, path)
-        self._news.publish(container, "archive-path")
-        return result
-
-    async def archive_put(
-        self,
-        ref: str,
-        path: str,
-        stream: AsyncIterator[bytes],
-        *,
-        no_overwrite_dir_non_dir: bool = False,
-        copy_uidgid: bool = False,
-    ) -> None:
-        """Unpack a tar stream into the directory ``path``."""
-        container = self.get(ref)
-        # what is unpacked into a stopped container goes through an overlay that no start may use meanwhile
-        async with self._runner.locks[container.id]:
-            await self._contents.put(
-                self.get(container.id),
-                path,
-                stream,
-                no_overwrite_dir_non_dir=no_overwrite_dir_non_dir,
-                copy_uidgid=copy_uidgid,
-            )
-        self._news.publish(container, "extract-to-dir")
-
-    async def export(self, ref: str) -> AsyncIterator[bytes]:
-        """The whole file system as a tar stream."""
-        container = self.get(ref)
-        result = await self._contents.export(container)
-        self._news.publish(container, "export")
         return result
 
     # -- the daemon's start and stop

@@ -31,19 +31,19 @@ def stat_header(stat: PathStat) -> dict[str, str]:
 
 @routes.add("HEAD", "/containers/{id}/archive")
 async def container_archive_info(call: Call) -> web.StreamResponse:
-    stat = await call.services.containers.archive_stat(call.parameters["id"], wanted_path(call))
+    stat = await call.services.containers.files.stat(call.parameters["id"], wanted_path(call))
     return web.Response(headers=stat_header(stat))
 
 
 @routes.get("/containers/{id}/archive", stoppable=True)
 async def container_archive(call: Call) -> web.StreamResponse:
-    stat, pieces = await call.services.containers.archive_get(call.parameters["id"], wanted_path(call))
+    stat, pieces = await call.services.containers.files.get(call.parameters["id"], wanted_path(call))
     return await send_tar(call, pieces, stat_header(stat))
 
 
 @routes.add("PUT", "/containers/{id}/archive", stoppable=True)
 async def put_container_archive(call: Call) -> web.StreamResponse:
-    await call.services.containers.archive_put(
+    await call.services.containers.files.put(
         call.parameters["id"],
         wanted_path(call),
         call.stream(),
@@ -55,7 +55,7 @@ async def put_container_archive(call: Call) -> web.StreamResponse:
 
 @routes.get("/containers/{id}/export", stoppable=True)
 async def container_export(call: Call) -> web.StreamResponse:
-    pieces = await call.services.containers.export(call.parameters["id"])
+    pieces = await call.services.containers.files.export(call.parameters["id"])
     return await send_tar(call, pieces, {})
 
 

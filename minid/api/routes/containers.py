@@ -66,7 +66,7 @@ async def summarize(call: Call, containers: Iterable[Container], *, sizes: bool)
                 now_ns=now_ns,
                 joined=services.networking.joined(container),
                 sandbox=services.networking.sandbox(container),
-                size=await services.containers.size(container.id) if sizes else None,
+                size=await services.containers.files.size(container.id) if sizes else None,
             )
         )
     return elements
@@ -92,7 +92,7 @@ async def container_inspect(call: Call) -> web.StreamResponse:
             ),
             joined=services.networking.joined(container),
             sandbox=services.networking.sandbox(container),
-            size=await services.containers.size(container.id) if call.flag("size") else None,
+            size=await services.containers.files.size(container.id) if call.flag("size") else None,
             links=services.networking.links.shown(container),
         )
     )
@@ -204,7 +204,7 @@ async def container_update(call: Call) -> web.StreamResponse:
 
 @routes.get("/containers/{id}/changes")
 async def container_changes(call: Call) -> web.StreamResponse:
-    changes = await call.services.containers.changes(call.parameters["id"])
+    changes = await call.services.containers.files.changes(call.parameters["id"])
     return json_response([{"Path": path, "Kind": kind} for path, kind in changes] or None)
 
 

@@ -200,7 +200,7 @@ async def image_commit(call: Call) -> web.StreamResponse:
             changes=read_changes(call, message),
         )
 
-    image_id = await services.containers.commit(
+    image_id = await services.containers.files.commit(
         call.text("container"), make, pause=call.flag("pause", default=True), message=message
     )
     return json_response({"Id": image_id}, status=201)
