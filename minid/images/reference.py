@@ -19,6 +19,7 @@ LEGACY_DEFAULT_DOMAIN = "index.docker.io"
 OFFICIAL_PREFIX = "library/"
 DEFAULT_TAG = "latest"
 PATH_MAX = 255
+RESERVED = "scratch"
 
 _ALPHANUMERIC = r"[a-z0-9]+"
 _PATH_COMPONENT = rf"{_ALPHANUMERIC}(?:(?:[._]|__|-+){_ALPHANUMERIC})*"
@@ -111,6 +112,14 @@ def parse(text: str) -> Reference:
     if remote.lower() != remote:
         raise InvalidParameter(f"invalid reference format: repository name ({remote}) must be lowercase")
     return parse_exact(f"{domain}/{remainder}", shown=text)
+
+
+def parse_usable(text: str) -> Reference:
+    """As ``parse``; ``InvalidParameter`` too for the name that no image may have."""
+    reference = parse(text)
+    if reference.familiar_name == RESERVED:
+        raise InvalidParameter(f"'{RESERVED}' is a reserved name")
+    return reference
 
 
 def parse_exact(text: str, *, shown: str | None = None) -> Reference:

@@ -16,33 +16,27 @@ from minid.images.content import ContentStore
 from minid.images.copies import ImageCopies
 from minid.images.copy import RegistryCopier
 from minid.images.deletion import Deletion
-from minid.images.digest import is_digest
 from minid.images.durability import Durability
+from minid.images.exchange import Exchange
 from minid.images.gc import Collector, GcReport, Schedule
 from minid.images.gc_plan import Policy
 from minid.images.layerstore import LayerStore
 from minid.images.load import Loader
 from minid.images.local import Changes, LocalImages
 from minid.images.making import Making
-from minid.images.manifest import Descriptor
 from minid.images.model import Deleted, HistoryEntry, Image, Progress
 from minid.images.platform import Platform, host_platform, parse_platform
-from minid.images.pull import Puller
-from minid.images.push import Pusher
 from minid.images.recovery import Recovery
-from minid.images.reference import Reference, parse
+from minid.images.reference import Reference, parse_usable
 from minid.images.registries import Registries
 from minid.images.registry.authorizer import Auth
-from minid.images.registry.mirrors import Repositories
 from minid.images.retention import Retention
 from minid.images.save import Saver
 from minid.images.snapshots.driver import Jobs
 from minid.images.sources import ImageSources
 from minid.images.threads import BlockingPool
-from minid.images.transfer import BLOB_RETRY_DELAYS_S, Report, Transfers
 from minid.images.uses import ImageUses
 from minid.images.verify import Finding, Verifier
-from minid.kernel import memory
 from minid.layout import Layout
 from minid.state import Database
 
@@ -52,7 +46,6 @@ DOWNLOADS_MAX = 3
 UPLOADS_MAX = 5
 UNLIMITED = 64  # what 0 means, as in dockerd
 UNUSED_KEEP_S = 24 * 3600
-RESERVED = "scratch"
 
 # inside the class, ``list`` is the method
 ImageList = list[Image]
@@ -93,36 +86,23 @@ class Images:
             layout.blobs / "unsynced", [layout.blobs, layout.snapshots], self._catalog
         )
         self._pool = BlockingPool(2 * downloads_max)
-        self._transfers = Transfers(
-            self._content,
-            snapshots,
-            self._catalog,
-            self._retention,
-            self._pool,
-            limit=downloads_max,
-            retry_delays_s=retry_delays_s or BLOB_RETRY_DELAYS_S,
-        )
-        self._puller = Puller(
-            self._content,
-            self._catalog,
-            self._retention,
-            self._transfers,
-            self._pool,
-            self._durability,
-            self._host,
-        )
         self._sources = ImageSources(database)
         self._uses = ImageUses(database)
-        self._pusher = Pusher(
+        self._exchange = Exchange(
             self._content,
             self._catalog,
-            self._sources,
             self._retention,
-            self._pool,
+            snapshots,
             self._durability,
-            self._fetch_blob,
-            limit=uploads_max,
-            retry_delays_s=retry_delays_s or BLOB_RETRY_DELAYS_S,
+            self._pool,
+            events,
+            self.registries,
+            self._sources,
+            self._uses,
+            self._host,
+            downloads_max=downloads_max,
+            uploads_max=uploads_max,
+            retry_delays_s=retry_delays_s,
         )
         self._verifier = Verifier(
             self._content,
@@ -130,7 +110,7 @@ class Images:
             snapshots,
             self._sources,
             self.registries,
-            self._transfers,
+            self._exchange.transfers,
             self._retention,
             self._durability,
             self._pool,
@@ -150,7 +130,7 @@ class Images:
                 events,
                 jobs,
             )
-            self._pusher.making = self._saver.making = self._verifier.making = self.making
+            self._exchange.pusher.making = self._saver.making = self._verifier.making = self.making
             self._loader = Loader(
                 self._content,
                 self._catalog,
@@ -168,8 +148,8 @@ class Images:
         self.copies = ImageCopies(
             self._catalog,
             self.registries,
-            RegistryCopier(self.registries, self._pusher, self._pool, self._host, limit=uploads_max),
-            self._pusher,
+            RegistryCopier(self.registries, self._exchange.pusher, self._pool, self._host, limit=uploads_max),
+            self._exchange.pusher,
             self._saver,
             self._loader,
             self._uses,
@@ -263,8 +243,7 @@ class Images:
     async def close(self) -> None:
         """Stop pulls (they can go on later) and close connections."""
         self._collector.note_uses()
-        await self._transfers.close()
-        await self.registries.close()
+        await self._exchange.close()
         self._durability.close()
         await asyncio.to_thread(self._pool.close)
 
@@ -302,10 +281,9 @@ class Images:
     def tag(self, source: str, target: str) -> None:
         """Let ``target`` (``latest`` if it has no tag) mean the image ``source``."""
         image_id = self._catalog.resolve(source)
-        reference = parse(target)
+        reference = parse_usable(target).with_default_tag()
         if reference.digest:
             raise InvalidParameter(f"refusing to create a tag with a digest reference: {target}")
-        reference = _checked(reference.with_default_tag())
         self._catalog.name(reference, image_id)
         self._durability.request()
         self._events.publish("image", "tag", image_id, {"name": reference.familiar})
@@ -332,39 +310,7 @@ class Images:
         digest, damaged layer, full disk: nothing of the image is left), ``Unsupported`` (schema 1, an
         artifact). With ``all_tags``, returns the image of the last tag.
         """
-        reference = _checked(parse(name))
-        wanted = parse_platform(platform, self._host) if platform else None
-        if is_digest(tag):
-            reference = reference.trimmed().with_digest(tag)
-        elif tag:
-            reference = reference.trimmed().with_tag(tag)
-        repository = self.registries.repository(reference, auth, lambda text: progress(Progress("", text)))
-        if not all_tags:
-            return await self._pull_one(reference.with_default_tag(), repository, wanted, progress)
-        if not reference.is_name_only:
-            raise InvalidParameter("tag can't be used with --all-tags/-a")
-        image: Image | None = None
-        for each in await repository.tags():
-            image = await self._pull_one(reference.with_tag(each), repository, wanted, progress)
-        if image is None:
-            raise NotFound(f"repository {reference.familiar_name} has no tags")
-        return image
-
-    async def _pull_one(
-        self,
-        reference: Reference,
-        repository: Repositories,
-        platform: Platform | None,
-        progress: Callable[[Progress], None],
-    ) -> Image:
-        try:
-            image = self._catalog.get(await self._puller.pull(reference, repository, platform, progress))
-        finally:
-            await asyncio.to_thread(memory.trim)  # the buffers of a large pull: 10 MB and more
-        self._sources.remember(image.id, reference)
-        self._uses.touch([image.id])
-        self._events.publish("image", "pull", reference.familiar, {"name": reference.familiar_name})
-        return image
+        return await self._exchange.pull(name, tag, platform, auth, all_tags=all_tags, progress=progress)
 
     async def push(
         self,
@@ -379,12 +325,7 @@ class Images:
         Cancel the task to stop it. Raises ``InvalidParameter``, ``NotFound`` (no such tag here),
         ``Unauthorized``, ``Unavailable`` (the network), ``Failed``.
         """
-        reference = _checked(parse(name))
-        if tag:
-            reference = reference.trimmed().with_tag(tag)
-        await self._pusher.push(reference, self.registries.destination(reference, auth), progress)
-        self._uses.touch(each.id for each in [self.find(str(reference))] if each is not None)
-        self._events.publish("image", "push", reference.familiar, {"name": reference.familiar_name})
+        await self._exchange.push(name, tag, auth, progress)
 
     def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
         """An archive of these images, piece by piece; see ``Saver.save``."""
@@ -397,12 +338,6 @@ class Images:
         image_ids = await self._loader.load(stream, progress)
         self._uses.touch(image_ids)
         return image_ids
-
-    async def _fetch_blob(
-        self, descriptor: Descriptor, reference: Reference, auth: Auth | None, report: Report
-    ) -> None:
-        repository = self.registries.repository(reference, auth)
-        await self._transfers.ensure_blob(descriptor, repository, report)
 
     async def take_in(
         self,
@@ -485,13 +420,7 @@ def _name(repository: str, tag: str) -> Reference | None:
     """The name that a new image is to have; None for none."""
     if not repository:
         return None
-    reference = _checked(parse(repository))
+    reference = parse_usable(repository)
     if reference.digest:
         raise InvalidParameter("cannot import digest reference")
     return reference.with_tag(tag) if tag else reference.with_default_tag()
-
-
-def _checked(reference: Reference) -> Reference:
-    if reference.familiar_name == RESERVED:
-        raise InvalidParameter(f"'{RESERVED}' is a reserved name")
-    return reference

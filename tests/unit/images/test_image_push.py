@@ -178,7 +178,7 @@ async def test_where_blobs_are_is_remembered_over_a_restart(prepared: Prepared) 
 async def test_a_broken_upload_goes_on_where_it_broke(prepared: Prepared) -> None:
     size = len(prepared.origin.blobs[prepared.big])
     prepared.target.upload_cuts = [1_000_000]
-    prepared.place.images._pusher._limit = 1  # one after the other, the big one first
+    prepared.place.images._exchange.pusher._limit = 1  # one after the other, the big one first
     await prepared.push()
     assert prepared.is_complete()
     sent = sum(length for method, length in prepared.target.bodies if method == "PATCH")
@@ -245,7 +245,7 @@ async def test_parts_are_as_large_as_the_registry_wants(
 ) -> None:
     prepared.target.part_min_bytes = 2_000_000
     prepared.target.upload_cuts = [100_000]
-    prepared.place.images._pusher._limit = 1
+    prepared.place.images._exchange.pusher._limit = 1
     monkeypatch.setattr("minid.images.push.RETRY_PART_BYTES", 1_000_000)
     await prepared.push()
     assert prepared.is_complete()
