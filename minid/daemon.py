@@ -54,8 +54,6 @@ PRELOAD = (
     "minid.containers.archive_jobs",
     "minid.build.receive_jobs",
     "minid.build.copy_jobs",
-    "minid.build.receive_jobs",
-    "minid.build.copy_jobs",
 )
 
 HOUSEKEEPING_S = 3600.0

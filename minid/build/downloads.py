@@ -154,7 +154,7 @@ class Downloads:
                 raise Failed(
                     f"ADD failed: failed to GET {url} with status {response.status} {response.reason}"
                 )
-            fd, aside = await asyncio.to_thread(self.kept.new_file)
+            fd, aside = self.kept.new_file()
             try:
                 digest, size = await _store(response.content, fd, url)
                 if wanted and digest != wanted:
@@ -167,7 +167,7 @@ class Downloads:
                     "digest": digest,
                     "url": url,
                 }
-                await asyncio.to_thread(self.kept.add, aside, context, told, *names)
+                self.kept.add(aside, context, told, *names)
             except BaseException:
                 os.close(fd)
                 aside.unlink(missing_ok=True)
@@ -203,7 +203,7 @@ class Downloads:
     async def _clone_now(
         self, request: Mapping[str, Any], repository: Repository, keep_git_dir: bool
     ) -> tuple[Context, str]:
-        fd, aside = await asyncio.to_thread(self.kept.new_file)
+        fd, aside = self.kept.new_file()
         directory = self._asides / secrets.token_hex(8)
         try:
             result = await self._git("clone_job", {**request, "directory": str(directory)}, repository, fd)
@@ -214,7 +214,7 @@ class Downloads:
             commit = result["commit"]
             names = ("git", repository.url, commit, repository.directory, str(keep_git_dir))
             told = {"commit": commit, "url": repository.url}
-            await asyncio.to_thread(self.kept.add, aside, context, told, *names)
+            self.kept.add(aside, context, told, *names)
         except BaseException:
             os.close(fd)
             aside.unlink(missing_ok=True)
