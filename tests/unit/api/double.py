@@ -153,7 +153,9 @@ class Daemon:
         self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> "Daemon":
-        services = Services(self.images, self.containers, self.volumes, None, None, self.events, None, host)
+        services = Services(
+            self.images, self.containers, self.volumes, None, None, None, self.events, None, host
+        )
         self.server = Server(services)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self.path)
