@@ -99,9 +99,7 @@ async def test_no_swarm(daemon: Daemon, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/build"),
         ("GET", "/images/search"),
-        ("POST", "/images/create?fromSrc=http://localhost/root.tar"),
         ("GET", "/distribution/a/json"),
     ],
 )
