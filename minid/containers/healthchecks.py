@@ -18,6 +18,7 @@ from minid.containers.model import Client, Container, ExecConfig, HealthResult
 from minid.containers.news import News
 from minid.containers.store import Store
 from minid.errors import MinidError
+from minid.kernel import process
 
 KILLS, KILLED_S = 5, 1.0  # how often, and how long it may take; one in a system call that hangs is left alone
 
@@ -147,6 +148,8 @@ class HealthChecks:
         current = self._store.find(container.id)
         if current is None or current.state.status != "running":
             return None
+        if exit_code and not process.exists(current.state.pid, current.state.pid_start_ticks):
+            return None  # it failed because the container is at its end, of which we have not heard yet
         return HealthResult(start_ns, time.time_ns(), exit_code, text)
 
     async def _kill(self, enclosure: Enclosure | None, ended: "asyncio.Future[int]") -> bool:

@@ -126,7 +126,13 @@ class Runner:
         failure, exit_code = startfailure.of_container(container.name, error)
         status = lifecycle.after(container.state.status, "fail", ref=container.id)
         self._store.set_state(
-            container.id, status=status, exit_code=exit_code, error=str(failure), pid=0, pid_start_ticks=0
+            container.id,
+            status=status,
+            exit_code=exit_code,
+            error=str(failure),
+            pid=0,
+            pid_start_ticks=0,
+            health=container.state.health,
         )
         self._ended[container.id].set()
         self._news.publish(container, "die", {"exitCode": str(exit_code)})
@@ -373,6 +379,8 @@ class Runner:
         async with self.locks[container.id]:
             current = self._store.find(container.id)
             if current is None or not current.state.running or current.state.pid != container.state.pid:
+                return
+            if current.state.stopped_by_user:  # it is being stopped anyway, and not to come back
                 return
             log.info("unhealthy: %s", action, extra={"container": container.id})
             current = self._store.set_state(container.id, ended_by_health=action)
