@@ -93,15 +93,15 @@ def assert_has(data: Any, example: Any, where: str) -> None:
 @NO_METRICS
 def test_cpu_and_memory_come_out_right(wire: Wire, busybox: str) -> None:
     limit = 64 << 20
-    host = {"Memory": limit, "NanoCpus": 400_000_000, "PidsLimit": 77}
+    host = {"Memory": limit, "NanoCpus": 50_000_000, "PidsLimit": 77}
     busy = started(wire, busybox, *BUSY, HostConfig=host)
     ready(wire, busy)
-    idle = started(wire, busybox, "sh", "-c", "head -c 20000000 /dev/zero | tail -c 20000000 | sleep 300")
+    idle = started(wire, busybox, "sleep", "300")
     first, second = lines_of(wire, f"/containers/{busy}/stats", 2)
     assert first["preread"] == ZERO_TIME and first["precpu_stats"]["cpu_usage"]["total_usage"] == 0
     assert second["preread"] == first["read"] < second["read"]
     assert second["precpu_stats"] == first["cpu_stats"]
-    assert is_right(second) and 1 < cpu_percent(second) < 50, "it may have 0.4 of a CPU"
+    assert is_right(second) and 0.5 < cpu_percent(second) < 15, "it may have a twentieth of a CPU"
     assert second["cpu_stats"]["throttling_data"]["throttled_periods"] > 0
     assert second["memory_stats"]["limit"] == limit and second["pids_stats"]["limit"] == 77
     assert 0 < second["memory_stats"]["usage"] < limit
