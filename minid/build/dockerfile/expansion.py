@@ -53,7 +53,7 @@ class Expander:
         return _Reader(self, text).read().text
 
     def words(self, text: str) -> list[str]:
-        return _Reader(self, text).read().finished()
+        return _Reader(self, text).read().words()
 
     def heredoc(self, text: str) -> str:
         """As in a shell's here-document: quotes are text, the escape is one before ``$ ` \\`` and a newline."""
@@ -68,28 +68,28 @@ class _Result:
     """What has been read: as one ``text``, and as the words that unquoted white space makes of it."""
 
     def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self.words: list[str] = []
-        self.word: str | None = None
+        self._pieces: list[tuple[str, bool]] = []
+
+    def add(self, text: str, quoted: bool) -> None:
+        self._pieces.append((text, quoted))
 
     @property
     def text(self) -> str:
-        return "".join(self.pieces)
+        return "".join(text for text, _ in self._pieces)
 
-    def add(self, text: str, quoted: bool) -> None:
-        self.pieces.append(text)
-        if quoted:
-            self.word = (self.word or "") + text
-            return
-        for character in text:
-            if character not in TRIMMED:
-                self.word = (self.word or "") + character
-            elif self.word is not None:
-                self.words.append(self.word)
-                self.word = None
-
-    def finished(self) -> list[str]:
-        return self.words if self.word is None else [*self.words, self.word]
+    def words(self) -> list[str]:
+        words: list[list[str]] = []
+        inside = False
+        for text, quoted in self._pieces:
+            for character in [text] if quoted else text:
+                if not quoted and character in TRIMMED:
+                    inside = False
+                    continue
+                if not inside:
+                    words.append([])
+                inside = True
+                words[-1].append(character)
+        return ["".join(word) for word in words]
 
 
 class _Reader:

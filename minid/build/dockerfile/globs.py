@@ -29,19 +29,31 @@ def replaced(value: str, pattern: str, replacement: str, every: bool) -> str:
         return (
             replacement if tokens and _ends(tokens, value) else value
         )  # as bash: ``*`` matches nothing, too
+    stars = [index for index, token in enumerate(tokens) if token is _STAR]
+    head = tokens[: stars[0]] if stars else tokens
     result: list[str] = []
     position = 0
-    while position < len(value):
-        ends = [end for end in _ends(tokens, value[position:]) if end]
-        if not ends:
-            result.append(value[position])
-            position += 1
-            continue
-        result.append(replacement)
-        position += ends[-1]
-        if not every:
-            break
+    while position < len(value) and tokens:
+        if _begins(head, value, position):
+            ends = _ends(tokens, value, position)
+            if ends and ends[-1] > position:
+                result.append(replacement)
+                position = ends[-1]
+                if not every:
+                    break
+                continue
+            if stars:
+                break  # what does not follow the star here follows it nowhere
+        result.append(value[position])
+        position += 1
     return "".join(result) + value[position:]
+
+
+def _begins(tokens: list[object], value: str, position: int) -> bool:
+    """Whether these tokens, no stars, match at ``position``."""
+    if position + len(tokens) > len(value):
+        return False
+    return all(token is _ANY or token == value[position + index] for index, token in enumerate(tokens))
 
 
 def _tokens(pattern: str) -> list[object]:
@@ -57,12 +69,13 @@ def _tokens(pattern: str) -> list[object]:
     return tokens
 
 
-def _ends(tokens: list[object], text: str) -> list[int]:
-    """The lengths of all beginnings of ``text`` that the whole pattern matches, ascending."""
+def _ends(tokens: list[object], text: str, start: int = 0) -> list[int]:
+    """Where matches of the whole pattern that begin at ``start`` may end, ascending."""
     states = _beyond_stars(tokens, {0})
-    ends = [0] if len(tokens) in states else []
-    for position, character in enumerate(text, 1):
+    ends = [start] if len(tokens) in states else []
+    for position in range(start, len(text)):
         following = set()
+        character = text[position]
         for state in states:
             if state == len(tokens):
                 continue
@@ -75,7 +88,7 @@ def _ends(tokens: list[object], text: str) -> list[int]:
         if not states:
             break
         if len(tokens) in states:
-            ends.append(position)
+            ends.append(position + 1)
     return ends
 
 

@@ -1,6 +1,7 @@
 """Whatever the bytes are, parsing ends in records or in a ``DockerfileError``; what is written down is read again."""
 
 import re
+import time
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -272,3 +273,22 @@ def test_continuation_lines_change_nothing(instruction: Instruction, data: st.Da
         assert [each.KEYWORD for each in got] == ["ONBUILD"]
     else:
         assert got == (instruction,)
+
+
+def test_long_ones_take_no_ages() -> None:
+    """A megabyte of anything is read in a few seconds: nothing is looked through again for every line or character."""
+    texts = [
+        "FROM a AS b\n" * 10_000,
+        "FROM scratch\n" + "".join(f"ENV abc{number}=$bcd{number}\n" for number in range(3_000)),
+        "FROM a\nENV a=" + "$a" * 50_000,
+        "FROM a\nRUN " + "<<A " * 15_000 + "\n" + "A\n" * 15_000,
+        "FROM a\nRUN a " + "\\\n a" * 30_000,
+        'FROM a\nENV b="${a//x*y*z/q}" c="${a%%x*y}" d="${a//x?/q}"',
+    ]
+    for text in texts:
+        begun_s = time.process_time()
+        dockerfile = parse(text.encode())
+        check(dockerfile)
+        for instruction in dockerfile.stages[0].instructions:
+            resolve(instruction, {"a": "x" * 20_000}.get if len(text) < 100 else {"a": "x"}.get)
+        assert time.process_time() - begun_s < 10  # less than 1 s; quadratic ones take minutes

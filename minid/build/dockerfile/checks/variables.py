@@ -17,6 +17,7 @@ _RESERVED_NAMES = ("context", "scratch")
 _SCRATCH = "scratch"
 _REMOTE = ("http://", "https://", "git@", "git://", "ssh://")
 _WILD = "*?["
+_KNOWN_MAX, _NAME_MAX = 300, 64  # what a hint is looked for among
 
 
 @dataclass(slots=True)
@@ -37,12 +38,12 @@ def check_variables(dockerfile: Dockerfile, surroundings: Surroundings, findings
     given = _globals(dockerfile, surroundings.build_args, escape)
     scopes: dict[str, _Scope] = {}
     for stage in dockerfile.stages:
-        _check_from(dockerfile, stage, defaults, escape, findings)
+        _check_name(stage, stage.name in scopes, findings)
+        _check_from(stage, defaults, escape, findings)
         image = _image(stage.base, given, escape)
         scope = _base_scope(image, scopes, surroundings)
         for instruction in stage.instructions:
             _check_instruction(instruction, scope, given, surroundings, escape, findings)
-        scopes[str(stage.index)] = scope
         if stage.name:
             scopes[stage.name] = scope
 
@@ -76,13 +77,7 @@ def _base_scope(image: str, scopes: Mapping[str, _Scope], surroundings: Surround
     return _Scope(values, is_complete=known is not None)
 
 
-def _check_from(
-    dockerfile: Dockerfile,
-    stage: Stage,
-    defaults: Mapping[str, str | None],
-    escape: str,
-    findings: Findings,
-) -> None:
+def _check_name(stage: Stage, is_taken: bool, findings: Findings) -> None:
     base = stage.base
     if base.stage_name != stage.name:
         findings.add("StageNameCasing", base, f"Stage name '{base.stage_name}' should be lowercase")
@@ -96,12 +91,16 @@ def _check_from(
             base,
             f"'{base.stage_name}' is reserved and should not be used as a stage name",
         )
-    if stage.name and any(other.name == stage.name for other in dockerfile.stages[: stage.index]):
+    if is_taken:
         findings.add(
             "DuplicateStageName",
             base,
             f"Duplicate stage name '{base.stage_name}', stage names should be unique",
         )
+
+
+def _check_from(stage: Stage, defaults: Mapping[str, str | None], escape: str, findings: Findings) -> None:
+    base = stage.base
     _check_platform(stage, findings)
     used, undefined = _names(base, defaults, escape)
     for name in undefined:
@@ -172,7 +171,7 @@ def _check_instruction(
     for name in dict.fromkeys(expander.undefined):
         # Of a base image nobody looked into, only what must be a slip of the pen is worth a warning.
         hint = _hint(name, scope.values, "$")
-        if scope.is_complete or any(_is_slip(name, known) for known in scope.values):
+        if scope.is_complete or (hint and any(_is_slip(name, known) for known in scope.values)):
             findings.add("UndefinedVar", instruction, f"Usage of undefined variable '${name}'{hint}")
     match resolved:
         case Workdir():
@@ -214,6 +213,8 @@ def _check_ignored(instruction: Copy | Add, surroundings: Surroundings, findings
 
 
 def _hint(name: str, known: Mapping[str, str | None], prefix: str) -> str:
+    if len(known) > _KNOWN_MAX or len(name) > _NAME_MAX:
+        return ""  # nobody wrote this by hand
     close = get_close_matches(name, [each for each in known if each != name], 1, cutoff=0.74)
     return f" (did you mean {prefix}{close[0]}?)" if close else ""
 
