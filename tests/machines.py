@@ -142,6 +142,11 @@ class Greeter:
         self.sources: list[str] = []
         threading.Thread(target=self._serve, daemon=True).start()
 
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        self._listener.close()
+
     def _serve(self) -> None:
         while True:
             try:

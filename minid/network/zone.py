@@ -17,11 +17,13 @@ NOBODY: tuple[Address, ...] = ()
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One network. Names are in lower case and without a dot at the end, bare and as ``name.network``."""
+    """One network. Names that are looked up are in lower case and without a dot at the end, bare and as
+    ``name.network``.
+    """
 
     network_name: str
     addresses: Mapping[str, tuple[Address, ...]]
-    owners: Mapping[Address, str]  # address → ``name.network``
+    owners: Mapping[Address, str]  # address → ``name.network``, as they are written
     containers: Mapping[str, tuple[Address, ...]]  # by id
     subnets: tuple[Subnet, ...] = ()  # that lead nowhere but to containers
     internal: bool = False
@@ -40,8 +42,8 @@ def index(network: Network, endpoints: Iterable[Endpoint]) -> Index:
         for name in names:
             for known in (name, name + suffix):
                 addresses.setdefault(known, {}).update(dict.fromkeys(own))
-        if names:
-            owners.update(dict.fromkeys(own, names[0] + suffix))
+        if endpoint.names:
+            owners.update(dict.fromkeys(own, f"{endpoint.names[0].rstrip('.')}.{network.name}"))
     return Index(
         network_name=network.name,
         addresses={name: tuple(found) for name, found in addresses.items() if name},

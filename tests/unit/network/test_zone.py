@@ -47,8 +47,8 @@ def test_a_shared_alias_is_everybody(view: View) -> None:
 
 
 def test_addresses_have_names(view: View) -> None:
-    assert view.name(ipaddress.ip_address("10.1.0.2")) == "web.alpha"
-    assert view.name(ipaddress.ip_address("fd01::2")) == "web.alpha"
+    assert view.name(ipaddress.ip_address("10.1.0.2")) == "web.Alpha"
+    assert view.name(ipaddress.ip_address("fd01::2")) == "web.Alpha"
     assert view.name(ipaddress.ip_address("10.1.0.9")) is None
     assert view.covers(ipaddress.ip_address("10.1.0.9"))
     assert not view.covers(ipaddress.ip_address("10.3.0.9"))
@@ -94,9 +94,9 @@ def test_every_name_leads_to_its_address_and_back(named: list[tuple[str, int]]) 
     index: Index = zone.index(ALPHA, endpoints)
     view = View([index])
     for one in endpoints:
-        name = one.names[0].lower().rstrip(".")
+        name = one.names[0].rstrip(".")
         address = ipaddress.ip_address(one.ip4)
         if name:
             found = view.addresses(name, 4)
             assert found is not None and address in found
-        assert view.name(address) == f"{name}.alpha"
+        assert view.name(address) == f"{name}.{ALPHA.name}"
