@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests import images
-from tests.bench import builds, measures, networks
+from tests.bench import builds, measures, networks, transfers
 from tests.bench.contenders import Contender, MinidContender, present
 from tests.bench.measures import Measure
 from tests.registry import Registry
@@ -28,7 +28,7 @@ def main() -> int:
         "--only",
         metavar="WORDS",
         default="",
-        help="comma-separated: run api exec ps pull push build network idle daemon",
+        help="comma-separated: run api exec ps pull push transfer build network idle daemon",
     )
     parser.add_argument(
         "--without", metavar="NAMES", default="", help="comma-separated contenders to leave out"
@@ -99,6 +99,7 @@ def steps(
         ("ps", lambda: measures.ps_hundred(contenders, image, 7 if quick else 25)),
         ("pull", pull),
         ("push", push),
+        ("transfer", lambda: transfers.measure(contenders, registry, place / "transfers", 2 if quick else 5)),
         ("build", lambda: builds.measure(contenders, image, place / "builds", quick)),
         ("network", lambda: networks.measure([each.name for each in contenders], place, quick)),
         ("idle", lambda: measures.idle_containers(contenders, image, 10 if quick else 25, 3)),
