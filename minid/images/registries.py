@@ -1,9 +1,10 @@
 """Registries, as images and the API need them: the rules in force, and what is done at a registry without an image."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from minid.config.registries import CERTS_DIRECTORIES, PUSH, RegistryRule
+from minid.config.registries import CERTS_DIRECTORIES, PUSH, RegistryRule, problems_of_hosts_toml
 from minid.errors import Failed, InvalidParameter
 from minid.images.reference import DEFAULT_DOMAIN, OFFICIAL_PREFIX, Reference, parse, parse_exact
 from minid.images.registry.authorizer import Auth
@@ -15,6 +16,8 @@ from minid.images.registry.mirrors import Repositories
 from minid.images.registry.probe import Probe
 from minid.images.registry.transport import Transport
 from minid.images.registry.uploads import Destination
+
+log = logging.getLogger(__name__)
 
 
 class Registries:
@@ -36,6 +39,8 @@ class Registries:
         self.transport = Transport(InsecureRules.parse(insecure), Certificates(certs_directories))
         self.hosts = Hosts(rules, mirrors, certs_directories)
         self._retry_delays_s = retry_delays_s or RETRY_DELAYS_S
+        self._certs_directories = tuple(certs_directories)
+        self._warn()
 
     def reload(
         self,
@@ -43,10 +48,16 @@ class Registries:
         rules: Mapping[str, RegistryRule] | None = None,
         mirrors: Sequence[str] = (),
     ) -> None:
-        """Other rules from the next request on, and certificates read again; or ``InvalidParameter`` and no change."""
+        """Other rules from the next request on, certificates read again; or ``InvalidParameter`` and no change."""
         parsed = InsecureRules.parse(insecure)
         self.transport.reload(parsed)
         self.hosts.reload(rules or {}, mirrors)
+        self._warn()
+
+    def _warn(self) -> None:
+        """A ``hosts.toml`` that cannot be used stops pulls from its registry only, so the daemon starts all the same."""
+        for problem in problems_of_hosts_toml(self._certs_directories):
+            log.warning("a hosts.toml cannot be used", extra={"problem": problem})
 
     async def close(self) -> None:
         await self.transport.close()

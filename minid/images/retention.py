@@ -64,6 +64,10 @@ class Retention:
         """Whether somebody holds this blob, layer or image."""
         return key in self._holds
 
+    def is_used(self, diff_id: str, *, own_holds: int = 0) -> bool:
+        """Whether a container stands on the layer, or anybody holds it but the caller, who does ``own_holds`` times."""
+        return self._holds[diff_id] > own_holds or diff_id in self.held_layers()
+
     async def collect(self, diff_ids: Iterable[str], digests: Iterable[str]) -> tuple[list[str], int]:
         """Remove those given that nobody needs; returns the removed diff IDs and the bytes freed."""
         freed = 0

@@ -102,15 +102,19 @@ class Verifier:
     ) -> None:
         """Check these images, each thing once; ``auths`` by a registry's domain are for repairs."""
         seen: set[str] = set()
-        await self._durability.begin()
+        if repair:
+            await self._durability.begin()
         try:
             for image_id in image_ids:
-                check = _Check(self, image_id, seen, tell, auths or {}, repair=repair)
-                held = [*self._catalog.blobs(image_id), *self._catalog.diff_ids(image_id)]
+                try:
+                    held = {*self._catalog.blobs(image_id), *self._catalog.diff_ids(image_id)}
+                except NotFound:
+                    continue  # removed meanwhile
                 with self._retention.hold(held):
-                    await check.run()
+                    await _Check(self, image_id, seen, tell, auths or {}, repair=repair).run()
         finally:
-            self._durability.end()
+            if repair:
+                self._durability.end()
 
 
 class _Check:
@@ -259,8 +263,6 @@ class _Check:
         def not_repaired(why: str) -> Finding:
             return replace(finding, detail=f"{finding.detail}; not repaired: {why}".lstrip("; "))
 
-        if diff_id in self._all._retention.held_layers():
-            return not_repaired("containers stand on it: remove them first")
         if descriptor is None:
             return not_repaired("its blob is not known")
         making = self._all.making
@@ -273,7 +275,11 @@ class _Check:
         repository = self._registries.repository(source, self._auths.get(source.domain))
         try:
             async with self._all._retention.layer_locks.hold(diff_id):
-                await self._all._layers.remove(diff_id)
+                if self._all._retention.is_used(diff_id, own_holds=1):
+                    return not_repaired("containers stand on it: remove them first")
+                await self._all._layers.remove(
+                    diff_id
+                )  # no container can come in between: it renames at once
                 self._all._catalog.remove_layer(diff_id)
             await self._all._transfers.ensure(Layer(descriptor, diff_id), repository, lambda *_: None)
         except MinidError as error:

@@ -13,6 +13,7 @@ from minid.config.located import Wrong, parse
 from minid.config.registries import RegistryHost, RegistryRule, problems_of_hosts_toml, registries
 from minid.errors import Failed, NotFound, Unauthorized
 from minid.images.reference import parse as parse_reference
+from minid.images.registries import Registries
 from minid.images.registry.authorizer import Auth
 from minid.images.registry.hosts import Hosts, rewritten
 from tests.unit.images.conftest import Place
@@ -522,10 +523,14 @@ def test_the_example_of_the_documentation_is_right() -> None:
         ("server = ", "not valid TOML"),
     ],
 )
-def test_what_is_wrong_with_a_hosts_toml(tmp_path: Path, text: str, message: str) -> None:
+def test_what_is_wrong_with_a_hosts_toml(
+    tmp_path: Path, text: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x/hosts.toml").write_text(text)
     (problem,) = problems_of_hosts_toml((tmp_path, tmp_path / "none"))
+    Registries(certs_directories=(tmp_path,))
+    assert [record.problem for record in caplog.records] == [problem]  # type: ignore[attr-defined]
     assert problem.startswith(f"{tmp_path}/x/hosts.toml: ") and message in problem
     assert "pw" not in problem
 

@@ -1,5 +1,6 @@
 """``image verify``: a byte flipped, a file truncated, a file removed, for each kind of thing, and each repaired."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,33 @@ async def test_a_layer_under_a_container_is_left_alone(
     found = {item.digest: item for item in await verify(place, repair=True)}
     assert "not repaired: containers stand on it: remove them first" in found[built.diff_ids[0]].detail
     assert path.read_bytes() == damaged
+    place.images.held_layers = lambda: ()
+    with place.images.hold(place.images.get(built.config_digest)):  # one that is just being made
+        found = {item.digest: item for item in await verify(place, repair=True)}
+    assert "not repaired: containers stand on it" in found[built.diff_ids[0]].detail
+    assert path.read_bytes() == damaged
+    found = {item.digest: item for item in await verify(place, repair=True)}
+    assert found[built.diff_ids[0]].repaired
+
+
+async def test_an_image_that_is_removed_meanwhile(
+    place: Place, registry: InProcessRegistry, built: Built
+) -> None:
+    registry.add_image("other", layers=LAYERS)
+    await place.images.pull(f"{registry.address}/other", progress=place.tell)
+    first, second = place.images._catalog.ids()
+    removed: list[asyncio.Task[object]] = []
+    found: list[Finding] = []
+
+    def tell(finding: Finding) -> None:
+        if not removed:
+            removed.append(asyncio.create_task(place.images.delete(second, force=True)))
+        found.append(finding)
+
+    await place.images.verify([], tell)
+    await removed[0]
+    assert all(item.is_good for item in found) and found[0].image_id == first
+    assert [image.id for image in place.images.list()] == [first]
 
 
 async def test_credentials_are_those_of_the_source(
