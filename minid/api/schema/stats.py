@@ -51,7 +51,10 @@ def _pids(sample: Sample) -> dict[str, int]:
     pids = sample.group.get("pids")
     if pids is None:
         return {}
-    return {"current": pids["current"], "limit": UNLIMITED if pids["limit"] is None else pids["limit"]}
+    limit = pids["limit"]
+    if limit is None:  # as dockerd tells "max": not on v1, and as the largest number on v2
+        return {"current": pids["current"]} | ({"limit": UNLIMITED} if sample.cgroup_version == 2 else {})
+    return {"current": pids["current"], "limit": limit}
 
 
 def _blkio(sample: Sample | None) -> dict[str, list[dict[str, Any]] | None]:

@@ -43,7 +43,7 @@ def test_cgroup_v1() -> None:
     assert schema.stats(Usage(CONTAINER, now, None)) == {
         "read": "2023-11-14T22:13:20Z",
         "preread": "0001-01-01T00:00:00Z",
-        "pids_stats": {"current": 3, "limit": 2**64 - 1},
+        "pids_stats": {"current": 3},
         "blkio_stats": {**NO_BLKIO, "io_service_bytes_recursive": [ENTRY], "io_serviced_recursive": []},
         "num_procs": 0,
         "storage_stats": {},
@@ -82,6 +82,8 @@ def test_cgroup_v2_leaves_out_what_the_api_says_it_does() -> None:
     assert set(data["cpu_stats"]["cpu_usage"]) == {"total_usage", "usage_in_kernelmode", "usage_in_usermode"}
     assert data["precpu_stats"] == data["cpu_stats"] and data["preread"] == data["read"]
     assert data["pids_stats"] == {"current": 3, "limit": 50}
+    unlimited = schema.stats(Usage(CONTAINER, sample(2, pids={"current": 1, "limit": None})))
+    assert unlimited["pids_stats"] == {"current": 1, "limit": 2**64 - 1}
     assert data["blkio_stats"] == {**NO_BLKIO, "io_service_bytes_recursive": [{**ENTRY, "op": "read"}]}
 
 
