@@ -56,6 +56,7 @@ from minid.images.model import Image, Progress
 from minid.images.platform import Platform, parse_platform
 from minid.images.reference import Reference, parse
 from minid.images.service import Images
+from minid.images.threads import settle
 from minid.images.timestamps import rfc3339
 
 SCRATCH = "scratch"
@@ -101,9 +102,12 @@ class Build:
         for each in dockerfile.args:
             self._globals.declare(each)
         self._stages: dict[int, asyncio.Task[StageState]] = {}
+        self._group = asyncio.TaskGroup()
+        self._scopes: dict[int, Scope] = {}
         self._steps: dict[int, list[Step]] = {}
         self._pulls: dict[str, asyncio.Lock] = {}
         self._held = contextlib.ExitStack()
+        self._made: set[str] = set()
         self._started_ns = time.time_ns()
 
     async def run(self) -> str:
@@ -112,13 +116,21 @@ class Build:
         wanted = plan.needed(self._dockerfile, target, self._base_word)
         self._steps = _steps(wanted)
         names = [_name(text) for text in self._request.names]
+        try:
+            return await self._solve(target, wanted, names)
+        finally:
+            # what somebody has pruned from the cache meanwhile could not go while it was held
+            if pruned := self._made - self._cache.diff_ids():
+                await settle(asyncio.ensure_future(self._making.collect(pruned)))
+
+    async def _solve(self, target: Stage, wanted: list[Stage], names: list[Reference]) -> str:
         with self._held:
             for text in self._request.cache_from:
                 self._import_cache(text)
             try:
-                async with asyncio.TaskGroup() as group:
+                async with self._group:
                     for stage in wanted:
-                        self._stages[stage.index] = group.create_task(self._stage(stage))
+                        self._stages[stage.index] = self._group.create_task(self._stage(stage))
             except BaseExceptionGroup as errors:
                 raise _first(errors) from None
             state = self._stages[target.index].result()
@@ -134,6 +146,10 @@ class Build:
         step = next(steps)
         state, triggers = await self._timed(step, stage.base, lambda: self._begin(stage, step))
         scope = Scope(self._request.arguments, self._arguments, self._globals, escape=self._escape)
+        earlier = plan.find_base(self._dockerfile, stage, self._base_word(stage))
+        if earlier is not None and earlier.index in self._scopes:
+            scope.inherit(self._scopes[earlier.index])
+        self._scopes[stage.index] = scope
         for text in triggers:
             trigger = parse_trigger(text)
             state = await self._instruction(
@@ -166,6 +182,9 @@ class Build:
         return from_image(image), list((image.config.get("config") or {}).get("OnBuild") or ())
 
     async def _result(self, stage: Stage) -> StageState:
+        if stage.index not in self._stages:  # named by a trigger, of which nobody knew before
+            self._steps |= _steps([stage])
+            self._stages[stage.index] = self._group.create_task(self._stage(stage))
         return await asyncio.shield(self._stages[stage.index])
 
     async def _image(self, name: str, step: Step, platform: Platform | None) -> Image:
@@ -272,7 +291,13 @@ class Build:
 
     def _host_config(self, run: Run) -> Any:
         host_config = self._request.host_config
-        if run.network in ("none", "host"):
+        if run.devices:
+            raise InvalidParameter("RUN --device is not supported: there are no CDI devices here")
+        if run.network == "host" and host_config.network_mode != "host":
+            raise InvalidParameter(
+                "network.host is not allowed: build with --network host to let RUN use the host's network"
+            )
+        if run.network == "none":
             host_config = replace(host_config, network_mode=run.network)
         if run.security == "insecure":
             if not self._request.privileged:
@@ -317,6 +342,7 @@ class Build:
                 cached = False
                 diff_id = await make() or ""
                 if diff_id:
+                    self._made.add(diff_id)
                     self._held.enter_context(self._making.hold([diff_id]))
                 size_bytes = self._making.layer_bytes(diff_id) if diff_id else 0
                 self._cache.add(key, diff_id, told, size_bytes)
@@ -354,8 +380,11 @@ class Build:
     # -- the end
 
     def _now(self) -> str:
+        """RFC 3339; SOURCE_DATE_EPOCH if that was given."""
         epoch_s = self._request.epoch_s
-        return rfc3339(epoch_s * 1_000_000_000 if epoch_s is not None else time.time_ns())
+        if epoch_s is None:
+            return rfc3339(time.time_ns())
+        return rfc3339(epoch_s * 1_000_000_000).replace(".000000000", "")
 
     def _label(self, state: StageState) -> StageState:
         """``--label``, as if the Dockerfile ended with it."""

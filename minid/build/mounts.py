@@ -43,17 +43,22 @@ Files = Mapping[str, bytes]
 class Prepared:
     """``keys`` count for the cache. ``ready()`` makes the mounts; ``points`` and ``env`` are complete inside it."""
 
+    locks: KeyedLocks
     keys: list[Any] = field(default_factory=list)
     points: tuple[containers.Mount, ...] = ()
     env: tuple[str, ...] = ()
     makers: list[Callable[[contextlib.AsyncExitStack], Awaitable[containers.Mount | None]]] = field(
         default_factory=list
     )
+    locked: set[str] = field(default_factory=set)  # caches that nobody else has meanwhile
 
     @contextlib.asynccontextmanager
     async def ready(self) -> AsyncIterator[None]:
         """Make everything that is to be mounted; take it away afterwards."""
         async with contextlib.AsyncExitStack() as stack:
+            # In one order everywhere, and each once, so that nobody waits in a circle.
+            for name in sorted(self.locked):
+                await stack.enter_async_context(self.locks.hold(name))
             made = [await make(stack) for make in self.makers]
             self.points = tuple(point for point in made if point is not None)
             yield
@@ -93,7 +98,7 @@ class Mounts:
         self, run: Run, state: StageState, files: Files, find: Find, request: BuildRequest
     ) -> AsyncIterator[Prepared]:
         """Everything that ``run`` mounts, as long as the context lasts. Raises InvalidParameter, NotFound."""
-        prepared = Prepared()
+        prepared = Prepared(self._locks)
         async with contextlib.AsyncExitStack() as stack:
             for mount in run.mounts:
                 await self._prepare(prepared, mount, state, find, request, stack)
@@ -127,7 +132,7 @@ class Mounts:
 
             prepared.makers.append(bind)
         elif mount.type == "cache":
-            prepared.makers.append(self._cache(mount, target))
+            prepared.makers.append(self._cache(prepared, mount, target))
         elif mount.type == "tmpfs":
             options = containers.TmpfsOptions(size_bytes=mount.size_bytes or 0)
 
@@ -180,7 +185,6 @@ class Mounts:
         self, target: str, content: bytes, mode: int, uid: int, gid: int
     ) -> Callable[[contextlib.AsyncExitStack], Awaitable[containers.Mount]]:
         async def make(stack: contextlib.AsyncExitStack) -> containers.Mount:
-            self._private.mkdir(mode=0o700, exist_ok=True)
             path = self._private / secrets.token_hex(8)
             stack.callback(path.unlink, missing_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -196,15 +200,15 @@ class Mounts:
         return make
 
     def _cache(
-        self, mount: Mount, target: str
+        self, prepared: Prepared, mount: Mount, target: str
     ) -> Callable[[contextlib.AsyncExitStack], Awaitable[containers.Mount]]:
         name = hashlib.sha256((mount.id or target).encode("utf-8", "surrogateescape")).hexdigest()
+        if mount.sharing == "locked":
+            prepared.locked.add(name)
 
         async def make(stack: contextlib.AsyncExitStack) -> containers.Mount:
             directory = self._caches / name
-            if mount.sharing == "locked":
-                await stack.enter_async_context(self._locks.hold(name))
-            elif mount.sharing == "private":
+            if mount.sharing == "private":
                 number = 0
                 while self._in_use[directory]:
                     number += 1

@@ -200,12 +200,16 @@ class Builds:
         for directory in self._caches.iterdir():
             info = directory.stat()
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                size_bytes = tree_size(fd)
+            finally:
+                os.close(fd)
             found.append(
                 Record(
                     directory.name,
                     CACHE_MOUNT,
                     "RUN --mount=type=cache",
-                    tree_size(fd),
+                    size_bytes,
                     info.st_ctime_ns,
                     info.st_mtime_ns,
                     0,

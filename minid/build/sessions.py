@@ -51,7 +51,6 @@ class Sessions:
             if len(content) > SECRET_MAX_BYTES:
                 raise InvalidParameter(f"secret {name} has more than {SECRET_MAX_BYTES} bytes")
         session_id = secrets.token_hex(16)
-        self._private.mkdir(mode=0o700, exist_ok=True)
         session = _Open(
             dict(secrets_),
             {name: Agent(self._private / f"{secrets.token_hex(8)}.sock") for name in agents},
