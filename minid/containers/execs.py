@@ -156,10 +156,11 @@ class Execs:
             record, running=False, exit_code=exit_code, can_remove=True
         )
         awaited = self._awaited.pop(exec_id, None)
-        if awaited is not None and not awaited.done():
-            awaited.set_result(exit_code)
-        self._forget_old()
-        self._finished.append((time.monotonic(), exec_id))
+        if awaited is None:
+            self._forget_old()
+            self._finished.append((time.monotonic(), exec_id))
+        elif not awaited.done():
+            awaited.set_result(exit_code)  # who waits for it also drops it
         container = self._store.find(record.container_id)
         if container is not None:
             left = tuple(other for other in container.exec_ids if other != exec_id)

@@ -94,3 +94,19 @@ def test_refusals(rig: Rig) -> None:
             rig.execs.create(rig.store.set_state(ID, status=status), CONFIG)
     with pytest.raises(NotFound, match="No such exec instance"):
         rig.execs.get("")
+
+
+async def test_what_is_awaited_is_dropped_by_who_awaits_it(rig: Rig) -> None:
+    """A health check every second leaves nothing behind."""
+    exec_id = rig.create()
+    end = rig.execs.end_of(exec_id)
+    rig.execs.ended(exec_id, 4)
+    rig.execs.ended(exec_id, 137)
+    assert await end == 4
+    rig.execs.drop(exec_id)
+    rig.execs.drop(exec_id)
+    unstarted = rig.create()
+    waiting = rig.execs.end_of(unstarted)
+    rig.execs.drop(unstarted)
+    assert waiting.cancelled() and rig.store.get(ID).exec_ids == ()
+    assert not rig.execs._execs and not rig.execs._finished and not rig.execs._awaited
