@@ -34,8 +34,8 @@ class Scope:
         self._env = env
 
     def declare(self, instruction: Arg) -> list[tuple[str, str | None]]:
-        """An ARG; the names with the values that they now have."""
-        result = []
+        """An ARG; the names with the values that they now have. Its defaults see the values before the line."""
+        result: list[tuple[str, str | None]] = []
         for definition in instruction.definitions:
             name = definition.name
             default = definition.default
@@ -44,10 +44,15 @@ class Scope:
                 value = self._given[name]
             elif value is None:
                 value = self._inherited(name)
-            self._values[name] = value
-            self.declared.add(name)
             result.append((name, value))
+        self._values |= dict(result)
+        self.declared |= {name for name, _ in result}
         return result
+
+    def inherit(self, parent: "Scope") -> None:
+        """Begin with the arguments of the stage that FROM names."""
+        self._values |= parent._values
+        self.declared |= parent.declared
 
     def _inherited(self, name: str) -> str | None:
         if self._globals is not None and self._globals.lookup(name) is not None:
