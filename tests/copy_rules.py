@@ -27,7 +27,7 @@ def tar_of(tree: dict[str, str], mtime: int = CONTEXT_MTIME, compress: str = "")
             if kind in "lh":
                 entry.type = tarfile.SYMTYPE if kind == "l" else tarfile.LNKTYPE
                 owner, _, entry.linkname = rest.partition(" ")
-                entry.mode = 0o777
+                entry.mode = 0o777 if kind == "l" else 0o644  # a hard link's is the file's
             else:
                 mode, _, rest = rest.partition(" ")
                 owner, _, text = rest.partition(" ")

@@ -5,18 +5,15 @@ are the descriptors behind it. The target is mounted where only this process see
 and nothing in an archive, leads anywhere else.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minid.build import listing, selection
-from minid.build.listing import Builder
 from minid.build.selection import CopyError, Excluded, Item
-from minid.build.trees import DiskTree, ListedTree, Tree
+from minid.build.trees import DiskTree, InlineTree, ListedTree, Tree
 from minid.build.writing import Owner, Placer, find_owner
-from minid.images.layers.tar import REGULAR, Entry
 from minid.kernel import rootmount
 
 MAX_CONTEXT_FDS = 14  # a message has at most 16 descriptors
@@ -136,17 +133,8 @@ def _inline(files: Sequence[tuple[str, str]]) -> list[Item]:
     """Heredocs, as files in a tree of their own."""
     items = []
     for name, text in files:
-        data = os.fsencode(text)
-        entry = Entry(b"f", REGULAR)
-        entry.mode, entry.size, entry.real_size = 0o644, len(data), len(data)
-        builder = Builder()
-        builder.add(entry, 0, hashlib.sha256(data).hexdigest())
-        fd = os.memfd_create("heredoc", os.MFD_CLOEXEC)
-        os.write(fd, data)
-        tree = ListedTree(fd, listing.load(builder.dump()))
-        node = tree.find("/f")
-        assert node is not None
-        items.append(Item(tree, node, name, name))
+        tree = InlineTree(os.fsencode(text))
+        items.append(Item(tree, tree.node, name, name))
     return items
 
 

@@ -107,7 +107,7 @@ class Downloads:
         address = url.partition("#")[0]
         name = _file_name(address)
         names = ("http", address, *sorted(f"{key}: {value}" for key, value in headers.items()))
-        found = await asyncio.to_thread(self.kept.find, *names)
+        found = self.kept.find(*names)
         if found is not None and checksum and found[1]["digest"] == wanted:
             return Fetched(found[0], _FILE, name)
         context = None if found is None else found[0]
@@ -187,7 +187,7 @@ class Downloads:
         }
         commit = repository.ref if repository.is_commit else await self._resolve(request, repository)
         names = ("git", repository.url, commit, repository.directory, str(keep_git_dir))
-        found = await asyncio.to_thread(self.kept.find, *names) if commit else None
+        found = self.kept.find(*names) if commit else None
         if found is not None:
             context, commit = found[0], found[1]["commit"]
         else:

@@ -14,11 +14,12 @@ from typing import Any
 
 from minid.build.receive_jobs import receive_job
 from minid.images.layers.write import TreeWriter
-from minid.kernel import rootpath
+from minid.kernel import mounts, rootpath, syscall
 from minid.kernel.files import remove_tree
 
 NOBODY = 65534
 TIMEOUT_S = 900
+_PLACE = "/mnt"
 _PASSED_ON = ("PATH", "http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _OPTIONS = {
     "protocol.allow": "never",
@@ -65,12 +66,22 @@ def clone_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     directory = request["directory"]
     os.mkdir(directory, 0o700)
     try:
+        place = directory
         if not request["is_ssh"]:
             os.chown(directory, NOBODY, NOBODY)
-        commit, time_s = _check_out(request, directory)
+            place = _reachable(directory)
+        commit, time_s = _check_out(request, place)
         return _receive(request, directory, time_s, fds[2]) | {"commit": commit}
     finally:
         remove_tree(directory)
+
+
+def _reachable(directory: str) -> str:
+    """A path by which nobody, too, gets to ``directory``, which lies where only root may go; for this job only."""
+    syscall.unshare(syscall.CLONE_NEWNS)
+    mounts.set_propagation("/", syscall.MS_REC | syscall.MS_PRIVATE)
+    syscall.mount(directory, _PLACE, None, syscall.MS_BIND)
+    return _PLACE
 
 
 def _check_out(request: Mapping[str, Any], directory: str) -> tuple[str, int]:

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -63,6 +64,36 @@ class ListedTree:
     @contextlib.contextmanager
     def data(self, node: Node) -> Iterator[tuple[int, int]]:
         yield self._fd, node.offset
+
+
+class InlineTree:
+    """One file that is in memory: ``node``."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.node = Node(
+            listing.FILE, 0o644, int(time.time()), len(data), 0, hashlib.sha256(data).hexdigest()
+        )
+
+    def find(self, path: str) -> Node | None:
+        return self.node
+
+    def children(self, node: Node) -> Iterator[tuple[str, Node]]:
+        return iter(())
+
+    def digest(self, node: Node) -> str:
+        return node.digest
+
+    @contextlib.contextmanager
+    def data(self, node: Node) -> Iterator[tuple[int, int]]:
+        fd = os.memfd_create("inline", os.MFD_CLOEXEC)
+        try:
+            left = memoryview(self._data)
+            while left:
+                left = left[os.write(fd, left) :]
+            yield fd, 0
+        finally:
+            os.close(fd)
 
 
 class DiskTree:
