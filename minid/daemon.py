@@ -54,6 +54,7 @@ PRELOAD = (
     "minid.containers.archive_jobs",
     "minid.build.receive_jobs",
     "minid.build.copy_jobs",
+    "minid.build.git_jobs",
 )
 
 HOUSEKEEPING_S = 3600.0
@@ -238,7 +239,7 @@ class Daemon:
         self.images.schedule_collection(_collection(self._config))
 
     async def close(self) -> None:
-        self.builds.sessions.close()
+        await self.builds.close()
         await self.containers.close()
         self.nameservers.close_all()
         await self.networks.close()

@@ -213,16 +213,9 @@ class Build:
         self, stage: Stage, state: StageState, instruction: Instruction, scope: Scope, step: Step
     ) -> StageState:
         scope.see(state.env)
-
-        async def work() -> StageState:
-            try:
-                return await self._apply(stage, state, instruction, scope, step)
-            except DockerfileError:
-                raise
-            except InvalidParameter as error:
-                raise DockerfileError(str(error), instruction.location, instruction.original) from error
-
-        return await self._timed(step, instruction, work)
+        return await self._timed(
+            step, instruction, lambda: self._apply(stage, state, instruction, scope, step)
+        )
 
     async def _apply(
         self, stage: Stage, state: StageState, instruction: Instruction, scope: Scope, step: Step
@@ -237,7 +230,10 @@ class Build:
             return await self._run(stage, state, final, scope, step)
         if isinstance(final, Copy | Add):
             return await self._transfer(stage, state, final, step)
-        changed, told = apply(state, final)
+        try:
+            changed, told = apply(state, final)
+        except InvalidParameter as error:
+            raise DockerfileError(str(error), instruction.location, instruction.original) from error
         diff_id = None
         if isinstance(final, Workdir):
             key, make = self._transfers.directory(changed, self._request.epoch_s)

@@ -76,6 +76,20 @@ def clone_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         remove_tree(directory)
 
 
+def _fetch(request: Mapping[str, Any], directory: str, ref: str) -> str:
+    """Fetch ``ref``, and as little else as the server can do; what the commit is called here."""
+    for depth in (["--depth=1"], []):  # a server of mere files knows no depth
+        try:
+            _git(request, directory, "fetch", "-q", *depth, "--no-tags", "origin", ref)
+            return "FETCH_HEAD"
+        except GitError:
+            continue
+    _git(
+        request, directory, "fetch", "-q", "--tags", "origin"
+    )  # a commit that can't be asked for, or a short one
+    return ref
+
+
 def _reachable(directory: str) -> str:
     """A path by which nobody, too, gets to ``directory``, which lies where only root may go; for this job only."""
     syscall.unshare(syscall.CLONE_NEWNS)
@@ -88,13 +102,7 @@ def _check_out(request: Mapping[str, Any], directory: str) -> tuple[str, int]:
     ref = request["ref"] or "HEAD"
     _git(request, directory, "init", "-q")
     _git(request, directory, "remote", "add", "origin", request["url"])
-    try:
-        _git(request, directory, "fetch", "-q", "--depth=1", "--no-tags", "origin", ref)
-        wanted = "FETCH_HEAD"
-    except GitError:
-        # a server that does not give single commits, or a short commit: then everything
-        _git(request, directory, "fetch", "-q", "--tags", "origin")
-        wanted = ref
+    wanted = _fetch(request, directory, ref)
     _git(request, directory, "checkout", "-q", "--detach", f"{wanted}^{{commit}}")
     if os.path.exists(os.path.join(directory, ".gitmodules")):
         _git(request, directory, "submodule", "-q", "update", "--init", "--recursive", "--depth=1")

@@ -10,9 +10,11 @@ import logging
 import os
 import secrets
 import shutil
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from minid.build import context as contexts
 from minid.build.builder import Build
 from minid.build.cache import Cache
 from minid.build.context import Context
@@ -20,11 +22,12 @@ from minid.build.copying import Copier
 from minid.build.dockerfile import parse
 from minid.build.dockerfile.checks import check, parse_options
 from minid.build.dockerfile.model import Dockerfile
+from minid.build.downloads import Downloads
 from minid.build.mounts import Mounts
 from minid.build.patterns import Patterns, read_ignore_file
 from minid.build.progress import BuildWarning, Report
 from minid.build.pruning import CACHE_MOUNT, LAYER, Record, Wanted, choose
-from minid.build.request import BuildRequest
+from minid.build.request import BuildRequest, Session
 from minid.build.runs import Runs
 from minid.build.scratch import Scratch
 from minid.build.sessions import Sessions
@@ -75,7 +78,8 @@ class Builds:
         self.cache = Cache(database)
         self._runs = Runs(containers, self._making)
         copier = Copier(jobs)
-        self._transfers = Transfers(copier, Scratch(layout, snapshots), self._making)
+        self._downloads = Downloads(self._root / "downloads", self.asides, jobs)
+        self._transfers = Transfers(copier, self._downloads, Scratch(layout, snapshots), self._making)
         self._mounts = Mounts(
             copier, self._transfers, self._root / "caches", layout.exec_root / "build", self.asides
         )
@@ -96,6 +100,38 @@ class Builds:
         self._private.mkdir(mode=0o700, exist_ok=True)
         self.asides.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._root / "caches").mkdir(mode=0o700, exist_ok=True)
+
+    async def receive(self, stream: AsyncIterator[bytes]) -> Context:
+        """The context whose tar ``stream`` brings. InvalidParameter."""
+        return await contexts.receive(stream, self.asides, self.jobs)
+
+    async def fetch(self, remote: str, dockerfile: str, session: Session) -> tuple[Context, bool]:
+        """The context at a URL or in a git repository, without what its .dockerignore excludes; true if it is only a
+        Dockerfile, of that name. InvalidParameter, Failed.
+        """
+        context, is_dockerfile = await self._downloads.fetch_context(
+            remote, agent=session.agents.get("default", "")
+        )
+        try:
+            if not is_dockerfile:
+                await self._exclude(context, dockerfile)
+        except BaseException:
+            context.close()
+            raise
+        return context, is_dockerfile
+
+    async def _exclude(self, context: Context, dockerfile: str) -> None:
+        """As clients do it before they send a context; the Dockerfile and .dockerignore stay."""
+        for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
+            text = await context.find(name)
+            if text is not None:
+                lines = read_ignore_file(text.decode("utf-8", "replace"))
+                await context.exclude(Patterns([*lines, f"!{dockerfile}", f"!{name}"]))
+                return
+
+    async def close(self) -> None:
+        self.sessions.close()
+        await self._downloads.close()
 
     async def build(self, request: BuildRequest, context: Context, report: Report) -> str:
         """The id of the image that ``request`` describes. Cancel the task to stop it; the cache keeps what was done.

@@ -2,11 +2,14 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 from minid.build.cache import key_of
 from minid.build.context import Context
-from minid.build.copying import Copier, Copy, Source
+from minid.build.copying import Copier, Copy, Fetched, Source
 from minid.build.dockerfile import model
+from minid.build.downloads import Downloads
+from minid.build.remotes import is_remote
 from minid.build.request import BuildRequest
 from minid.build.scratch import Scratch
 from minid.build.state import StageState
@@ -19,8 +22,9 @@ Find = Callable[[str], Awaitable[Context | StageState]]  # what a ``from`` names
 class Transfers:
     """One a daemon."""
 
-    def __init__(self, copier: Copier, scratch: Scratch, making: Making) -> None:
+    def __init__(self, copier: Copier, downloads: Downloads, scratch: Scratch, making: Making) -> None:
         self._copier = copier
+        self._downloads = downloads
         self._scratch = scratch
         self._making = making
 
@@ -48,6 +52,8 @@ class Transfers:
             source = await self.source(
                 await find(transfer.from_ if isinstance(transfer, model.Copy) else ""), stack
             )
+            if isinstance(transfer, model.Add):
+                source = replace(source, fetched=await self._fetched(transfer, copy, request, stack))
             digest = await self._copier.digest(source, copy)
 
             async def make() -> str | None:
@@ -57,6 +63,23 @@ class Transfers:
 
             key = key_of("copy", {"layers": layers, "content": digest, "epoch": request.epoch_s})
             yield key, transfer.original, make
+
+    async def _fetched(
+        self, add: model.Add, copy: Copy, request: BuildRequest, stack: contextlib.AsyncExitStack
+    ) -> dict[str, Fetched]:
+        """What the remote sources of ADD are now."""
+        found = {}
+        for word in copy.sources:
+            if is_remote(word):
+                fetched = await self._downloads.fetch(
+                    word,
+                    checksum=add.checksum,
+                    keep_git_dir=add.keep_git_dir,
+                    agent=request.session.agents.get("default", ""),
+                )
+                stack.callback(fetched.context.close)
+                found[word] = fetched
+        return found
 
     async def source(self, found: Context | StageState, stack: contextlib.AsyncExitStack) -> Source:
         """Where to copy from, for as long as ``stack`` is open."""

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,6 @@ from minid.api.progress import stream_lines
 from minid.api.routing import Routes
 from minid.api.schema import build as schema
 from minid.api.stream import hijack
-from minid.build import context as contexts
 from minid.build.pruning import FILTERS, Wanted
 from minid.containers.model import Client
 from minid.errors import InvalidParameter
@@ -31,7 +31,13 @@ async def image_build(call: Call) -> web.StreamResponse:
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(builds.sessions.use(call.text("session")))
         request = schema.build_request(call, session)
-        context = stack.enter_context(await contexts.receive(call.stream(), builds.asides, builds.jobs))
+        if call.text("remote"):
+            context, is_dockerfile = await builds.fetch(call.text("remote"), request.dockerfile, session)
+            if is_dockerfile:
+                request = dataclasses.replace(request, dockerfile="Dockerfile")
+        else:
+            context = await builds.receive(call.stream())
+        stack.enter_context(context)
 
         async def work(send: Callable[[dict[str, Any]], None]) -> None:
             stream: schema.Classic | schema.Steps
@@ -89,7 +95,7 @@ async def build_session(call: Call) -> web.StreamResponse:
 async def build_session_context(call: Call) -> web.StreamResponse:
     """A further context: a tar in the body."""
     builds = call.services.builds
-    context = await contexts.receive(call.stream(), builds.asides, builds.jobs)
+    context = await builds.receive(call.stream())
     try:
         builds.sessions.add_context(call.parameters["id"], call.text("name"), context)
     except BaseException:
