@@ -55,7 +55,7 @@ class Registries:
         self._warn()
 
     def _warn(self) -> None:
-        """A ``hosts.toml`` that cannot be used stops pulls from its registry only, so the daemon starts all the same."""
+        """A ``hosts.toml`` that cannot be used stops pulls from its registry only: the daemon starts all the same."""
         for problem in problems_of_hosts_toml(self._certs_directories):
             log.warning("a hosts.toml cannot be used", extra={"problem": problem})
 
