@@ -121,7 +121,7 @@ class Tasks:
                 connection.close()
                 connection = None
         if connection is None:
-            connection = self._forkserver.spawn_shim(ahead=False)
+            connection = self._forkserver.fork_shim(ahead=False)
             connection.adopt(directory, socket_path)
         return self._adopt(container_id, connection)
 
@@ -130,7 +130,7 @@ class Tasks:
         if self._closed or (self._spare is not None and not self._spare.closed):
             return
         try:
-            self._spare = self._forkserver.spawn_shim(ahead=True)
+            self._spare = self._forkserver.fork_shim(ahead=True)
         except (MinidError, OSError) as error:
             log.warning("no spare shim: %s", error)
 

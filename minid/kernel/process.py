@@ -7,16 +7,27 @@ processes. Sources: proc(5), prctl(2), signal(7), setrlimit(2), sched(7).
 
 import ctypes
 import errno
+import functools
 import os
 import resource
 import signal
-from ctypes import c_int, c_ulong
+from ctypes import c_char_p, c_int, c_long, c_ulong, c_void_p
 
-from minid.kernel.syscall import call, fail, libc
+from minid.kernel.syscall import NR, fail, libc
 
-_prctl = libc.prctl
+# Made and typed once: what a call makes and throws away touches memory that a forked process shares otherwise.
+_prctl = libc["prctl"]
 _prctl.restype = c_int
 _prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_prctl_text = libc["prctl"]
+_prctl_text.restype = c_int
+_prctl_text.argtypes = (c_int, c_char_p)
+_keyctl = libc["syscall"]
+_keyctl.restype = c_long
+_keyctl.argtypes = (c_long, c_long, c_void_p)
+_signal = libc["signal"]
+_signal.restype = c_void_p
+_signal.argtypes = (c_int, c_void_p)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -108,16 +119,14 @@ def set_no_new_privs() -> None:
 
 def leave_session_keyring() -> None:
     """A new, empty session keyring in place of the one inherited (keyctl(2)); as it is where there are none."""
-    try:
-        call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)
-    except OSError:
-        pass  # built without keyrings, forbidden by a seccomp filter, or over root's quota
+    # (fails when built without keyrings, forbidden by a seccomp filter, or over root's quota)
+    _keyctl(NR["keyctl"], _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def set_name(name: str) -> None:
     """The thread's name (/proc/self/comm), cut to 15 bytes."""
-    buffer = ctypes.create_string_buffer(os.fsencode(name)[:15])
-    _set(_PR_SET_NAME, ctypes.addressof(buffer), "PR_SET_NAME")
+    if _prctl_text(_PR_SET_NAME, os.fsencode(name)[:15]) != 0:
+        raise fail("prctl(PR_SET_NAME)")
 
 
 _RESETTABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -128,11 +137,23 @@ def set_title(text: str) -> None:
 
     proc(5): ``arg_start`` and ``arg_end`` (fields 48 and 49 of /proc/self/stat) bound them in memory.
     """
+    start, size = _title_place()
+    ctypes.memmove(start, os.fsencode(text)[: size - 1].ljust(size, b"\0"), size)
+
+
+@functools.cache
+def _title_place() -> tuple[int, int]:
+    """Address and size of the arguments, which a fork has at the same place."""
     fields = stat_fields(os.getpid())
-    start, end = int(fields[45]), int(fields[46])
-    data = os.fsencode(text)[: end - start - 1]
-    ctypes.memset(start, 0, end - start)
-    ctypes.memmove(start, data, len(data))
+    return int(fields[45]), int(fields[46]) - int(fields[45])
+
+
+def reap_children() -> None:
+    """Children that end are ours to wait for, although the process that forked us has ignored SIGCHLD.
+
+    signal.signal() would do it too, and make members of enumerations on the way.
+    """
+    _signal(signal.SIGCHLD, None)
 
 
 def reset_signals() -> None:

@@ -13,8 +13,8 @@ _syscall = libc.syscall
 _syscall.restype = c_long
 
 _OLD = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321, "execveat": 322},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "execveat": 281},
+    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321, "execveat": 322},
+    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "execveat": 281},
 }
 _MACHINE = os.uname().machine
 NR = _OLD.get(_MACHINE, _OLD["x86_64"]) | {

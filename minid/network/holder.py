@@ -102,11 +102,10 @@ class PortHolder:
     async def _fork(self) -> None:
         """Returns when it listens. Raises Failed with what went wrong there."""
         ours, theirs = socket.socketpair()
-        request = {"op": "job", "target": PROCESS, "request": {"socket": str(self._path)}}
         loop = asyncio.get_running_loop()
         with ours:
             with theirs:
-                answers = self._forkserver.request(request, [theirs.fileno()])
+                answers = self._forkserver.fork_job(PROCESS, {"socket": str(self._path)}, [theirs.fileno()])
             with answers:
                 ours.setblocking(False)
                 if await loop.sock_recv(ours, 16):

@@ -19,7 +19,7 @@ from minid.shim import messages
 
 BOOT = (
     "import sys; sys.path[:0] = eval(sys.argv[2]); "
-    "from minid.shim.forkserver import main; main(int(sys.argv[1]), sys.argv[3:])"
+    "from minid.shim.forkserver import main; main(*eval(sys.argv[1]), sys.argv[3:])"
 )
 
 IDLE_S = 10.0
@@ -55,60 +55,84 @@ class Forkserver:
         return self._process.pid
 
     def _start(self) -> None:
-        ours, theirs = messages.pair()
+        orders, self._orders = os.pipe2(os.O_CLOEXEC)
+        self._shims, shims = messages.pair()
+        self._jobs, jobs = messages.pair()
         python = os.path.realpath(sys.executable)
         executable = sealed.open_executable(python)
+        given = (orders, shims.fileno(), jobs.fileno())
         try:
             self._process = subprocess.Popen(
-                [python, "-I", "-S", "-c", BOOT, str(theirs.fileno()), repr(_search_path()), *self._preload],
+                [python, "-I", "-S", "-c", BOOT, repr(given), repr(_search_path()), *self._preload],
                 executable=f"/proc/self/fd/{executable}",
-                pass_fds=[theirs.fileno(), executable],
+                pass_fds=[*given, executable],
                 stdin=subprocess.DEVNULL,
                 cwd="/",
                 start_new_session=True,
             )
+        except BaseException:
+            self._hang_up()
+            raise
         finally:
             os.close(executable)
-            theirs.close()
-        self._control = ours
+            os.close(orders)
+            shims.close()
+            jobs.close()
+
+    def _hang_up(self) -> None:
+        if self._orders >= 0:
+            os.close(self._orders)
+        self._orders = -1
+        self._shims.close()
+        self._jobs.close()
 
     def close(self) -> None:
         """Idempotent."""
         self._closed = True
-        self._control.close()
+        self._hang_up()
         self._process.wait(timeout=10)
 
-    def request(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> socket.socket:
-        """Fork a child for ``message``; our end of the socket that it answers on.
+    def fork_shim(self, *, ahead: bool) -> "ShimConnection":
+        """A shim that is nobody's yet; ``ahead``: with the common namespaces and mounts made already.
 
-        Raises Failed when there is no forkserver, MessageError for a message that is too large.
+        Raises Failed when there is no forkserver.
         """
+        return ShimConnection(self._order(b"s", {"ahead": ahead}))
+
+    def fork_job(self, target: str, request: Mapping[str, Any], fds: Sequence[int] = ()) -> socket.socket:
+        """A process that calls ``package.module:function(request, fds)``; our end of the socket that it answers on.
+
+        Raises Failed when there is no forkserver, MessageError for a request that is too large.
+        """
+        return self._order(b"j", {"target": target, "request": request}, fds)
+
+    def _order(self, kind: bytes, order: Mapping[str, Any], fds: Sequence[int] = ()) -> socket.socket:
         ours, theirs = messages.pair()
         try:
             with theirs:
                 try:
-                    messages.send(self._control, message, [theirs.fileno(), *fds])
+                    self._send(kind, order, [theirs.fileno(), *fds])
                 except OSError as error:
                     self._start_again(error)
-                    messages.send(self._control, message, [theirs.fileno(), *fds])
+                    self._send(kind, order, [theirs.fileno(), *fds])
         except BaseException:
             ours.close()
             raise
         return ours
 
+    def _send(self, kind: bytes, order: Mapping[str, Any], fds: Sequence[int]) -> None:
+        messages.send(self._shims if kind == b"s" else self._jobs, order, fds)
+        os.write(self._orders, kind)  # now that it is there to be fetched
+
     def _start_again(self, error: OSError) -> None:
         if self._closed:
             raise Failed("minid is stopping") from error
         log.error("the forkserver has ended and is started again", extra={"error": error})
-        self._control.close()
+        self._hang_up()
         self._process.kill()
         self._process.wait()
         self._start()
         self.on_restart(self._process.pid)
-
-    def spawn_shim(self, *, ahead: bool) -> "ShimConnection":
-        """Fork a shim that is nobody's yet; ``ahead``: with the common namespaces and mounts made already."""
-        return ShimConnection(self.request({"op": "shim", "ahead": ahead}))
 
 
 class Jobs:
@@ -139,7 +163,7 @@ class Jobs:
     async def _call(
         self, server: Forkserver, target: str, request: Mapping[str, Any], fds: Sequence[int]
     ) -> dict[str, Any]:
-        with server.request({"op": "job", "target": target, "request": request}, fds) as sock:
+        with server.fork_job(target, request, fds) as sock:
             sock.setblocking(False)
             await _readable(sock)
             message, _ = messages.receive(sock)

@@ -1,5 +1,5 @@
-"""Starting a process of the container: pipes, fork, and the conversation with the child until its program
-runs.
+"""Starting a process of the container: pipes, fork, and the conversation with the process until its program
+runs. The process is a child of the keeper, as we are.
 """
 
 import errno
@@ -53,7 +53,17 @@ class Launch:
     when the program runs, ``on_error`` with the child's message when it cannot.
     """
 
-    def __init__(self, loop: Loop, streams: Streams, *, terminal: bool, stdin: bool, held: bool) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        streams: Streams,
+        *,
+        terminal: bool,
+        stdin: bool,
+        held: bool,
+        brother: bool = True,  # tests have no keeper
+    ) -> None:
+        self._brother = brother
         self._loop = loop
         self._streams = streams
         self._terminal = terminal
@@ -67,6 +77,13 @@ class Launch:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_running: Callable[[], None] = lambda: None
         self.on_error: Callable[[messages.Message], None] = lambda message: None
+
+    @classmethod
+    def resume(cls, loop: Loop, streams: Streams, pid: int, pidfd: int) -> "Launch":
+        """One whose program runs."""
+        launch = cls(loop, streams, terminal=False, stdin=False, held=False)
+        launch.pid, launch.pidfd = pid, pidfd
+        return launch
 
     def fork(self, entry: Entry, cgroup: str | None, mounts_of: int | None = None) -> None:
         """Fork; the child calls ``entry(channel, stdio)`` and never returns from it.
@@ -83,13 +100,12 @@ class Launch:
             ours, theirs = ends
             if pipes is None:
                 given.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
-            pid = clone.fork(cgroup, mounts_of)
+            pid, pidfd = clone.fork(cgroup, mounts_of, brother=self._brother)
             if pid == 0:
                 try:
                     entry(theirs, pipes.child if pipes else (given[0], given[0], given[0]))
                 finally:
                     os._exit(1)
-            self.pidfd = _hold(pid)
         except OSError:
             for fd in kept:
                 os.close(fd)
@@ -99,7 +115,7 @@ class Launch:
         finally:
             for fd in given:
                 os.close(fd)
-        self.pid = pid
+        self.pid, self.pidfd = pid, pidfd
         theirs.close()
         if pipes is not None:
             self._streams.open_pipes(pipes.stdin, pipes.stdout, pipes.stderr)
@@ -119,7 +135,7 @@ class Launch:
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def settle(self) -> None:
-        """The child has been reaped: hear what it still had to say before its end is dealt with."""
+        """The process has been reaped: hear what it still had to say before its end is dealt with."""
         while self._channel is not None:
             if not self._hear(self._channel):
                 self._hung_up(self._channel)
@@ -158,12 +174,3 @@ class Launch:
             else:
                 missing = "it could start" if self._ready else "its sandbox was ready"
                 self.on_error({"error": f"the process was killed before {missing}", "kind": "Killed"})
-
-
-def _hold(pid: int) -> int:
-    """A pidfd of our child, which is killed if there can be none."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        os.kill(pid, signal.SIGKILL)
-        raise

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Mapping
 from json.encoder import encode_basestring as _quote
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PARTIAL_BYTES = 16 << 10
 MAX_SIZE_BYTES = 10_000_000
@@ -125,11 +125,15 @@ class LogFile:
     threads.
 
     A write that fails (a full disk) is dropped whole, counted in ``dropped_bytes`` and kept in ``error``:
-    the container never waits for its log.
+    the container never waits for its log. ``notes``: go on where another one stopped (``LogFile.notes``).
     """
 
     def __init__(
-        self, path: str, options: Options | None = None, attributes: Mapping[str, str] | None = None
+        self,
+        path: str,
+        options: Options | None = None,
+        attributes: Mapping[str, str] | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = path
         self.options = options or Options()
@@ -142,7 +146,21 @@ class LogFile:
         self._pending = {"stdout": b"", "stderr": b""}
         # The time of an unfinished line is the time of its first piece.
         self._pending_time_ns = {"stdout": 0, "stderr": 0}
-        self._open()
+        if notes is None:
+            self._open()
+        else:
+            self._fd, self._size_bytes = notes["fd"], notes["size_bytes"]
+            self._pending = {stream: text.encode("latin-1") for stream, text in notes["pending"].items()}
+            self._pending_time_ns = dict(notes["pending_time_ns"])
+
+    def notes(self) -> dict[str, Any]:
+        """What another one needs to go on in our place (JSON), with our descriptor."""
+        return {
+            "fd": self._fd,
+            "size_bytes": self._size_bytes,
+            "pending": {stream: data.decode("latin-1") for stream, data in self._pending.items()},
+            "pending_time_ns": self._pending_time_ns,
+        }
 
     def _open(self) -> None:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)

@@ -1,5 +1,6 @@
 """A shim's event loop: descriptors, callbacks, named deadlines. epoll(7) and nothing else."""
 
+import os
 import select
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ class Loop:
         self._round = 0
         self._running = True
         self._deadlines: dict[str, tuple[float, Callable[[], None]]] = {}
+        self._quiet: tuple[float, Callable[[], None]] | None = None
 
     def watch(self, fd: int, events: int, callback: Callback) -> None:
         """Call ``callback`` when ``events`` happen on ``fd``; HUP and ERR are always reported."""
@@ -40,8 +42,18 @@ class Loop:
         """Call ``callback`` once, ``seconds`` from now, unless ``name`` gets another deadline before."""
         self._deadlines[name] = (time.monotonic() + seconds, callback)
 
+    def when_quiet(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever nothing has happened for ``seconds``."""
+        self._quiet = (seconds, callback)
+        self.set_deadline("quiet", seconds, callback)
+
     def stop(self) -> None:
         self._running = False
+
+    def leave_at(self, number: int) -> None:
+        """End, and make descriptor ``number`` ready when one of those that were watched is."""
+        os.dup2(self._epoll.fileno(), number, inheritable=False)
+        self._epoll.close()
 
     def run(self) -> None:
         while self._running:
@@ -52,6 +64,8 @@ class Loop:
                 # A callback before may have closed this descriptor and got its number for something new.
                 if callback is not None and since < self._round:
                     callback(events)
+            if happened and self._quiet is not None:
+                self.set_deadline("quiet", *self._quiet)
             now_s = time.monotonic()
             for name, (at_s, due) in tuple(self._deadlines.items()):
                 if at_s <= now_s:

@@ -1,38 +1,28 @@
 """Standard streams of one process: from its pipes or terminal to the log and to every attached client, and
 back.
 
-A client is the HTTP connection itself, handed over by the daemon, so its bytes never pass through the event
-loop of the
-daemon. Without a terminal output is framed as ``Engine API v1.44 POST /containers/{id}/attach § Stream
-format`` says.
 Every buffer is bounded: when a client is ``CLIENT_LIMIT_BYTES`` behind, reading from the process pauses
-(the process feels the
-pipe, as in any shell pipeline); a client that then takes nothing for ``STALL_S`` while others wait is cut
-off.
+(the process feels the pipe, as in any shell pipeline); a client that then takes nothing for ``STALL_S``
+while others wait is cut off.
 """
 
 import contextlib
 import errno
 import fcntl
 import os
-import socket
-import struct
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from minid.kernel import terminal
-from minid.shim.detach import Detacher
+from minid.shim.clients import CHUNK_BYTES, AttachedClient
 from minid.shim.loop import EDGE, GONE, READ, WRITE, Loop
 
-CHUNK_BYTES = 64 * 1024
 CLIENT_LIMIT_BYTES = 1024 * 1024
 STDIN_LIMIT_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
 DRAIN_BYTES = 1024 * 1024  # more than any pipe of ours or terminal holds
 STALL_S = 10.0
-STREAM_NUMBER = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 class Log(Protocol):
@@ -41,56 +31,6 @@ class Log(Protocol):
     def write(self, stream: str, data: bytes) -> None: ...
 
     def close(self) -> None: ...
-
-
-class AttachedClient:
-    """One connection: what it wants to see, what is still to be sent, whether its input is ours to read."""
-
-    def __init__(
-        self, sock: socket.socket, wanted: frozenset[str], *, framed: bool, detacher: Detacher | None
-    ) -> None:
-        sock.setblocking(False)
-        self.socket = sock
-        self.wanted = wanted  # of stdin, stdout, stderr
-        self.framed = framed
-        self.detacher = detacher
-        self.pending: deque[bytes] = deque()
-        self.pending_bytes = 0
-        self.input_open = True
-        self.progress_s = time.monotonic()
-
-    def queue(self, stream: str, data: bytes) -> None:
-        if self.framed:
-            data = struct.pack(">BxxxL", STREAM_NUMBER[stream], len(data)) + data
-        self.pending.append(data)
-        self.pending_bytes += len(data)
-
-    def flush(self) -> bool:
-        """Send what the socket takes; False once the other side is gone."""
-        try:
-            while self.pending:
-                data = self.pending[0]
-                sent = self.socket.send(data)
-                self.pending_bytes -= sent
-                self.progress_s = time.monotonic()
-                if sent == len(data):
-                    self.pending.popleft()
-                else:
-                    self.pending[0] = data[sent:]
-        except BlockingIOError:
-            pass
-        except OSError:
-            return False
-        return True
-
-    def hang_up(self) -> None:
-        """Close so that the peer sees the end of the stream, not a reset because of input nobody read."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            while self.socket.recv(CHUNK_BYTES):
-                pass
-        self.socket.close()
 
 
 class Streams:
@@ -158,15 +98,38 @@ class Streams:
             raise OSError(errno.ENOTTY, "the process has no terminal, or it has ended")
         terminal.set_size(self._terminal, height, width)
 
+    @property
+    def quiet(self) -> bool:
+        """The process runs, nobody else is there, and all that has come is where it belongs."""
+        return self._started and not (self._clients or self._stdin_pending or self._finished)
+
+    def notes(self) -> dict[str, Any]:
+        """Of quiet streams, for ``resume``."""
+        return {
+            "sources": list(self._sources.items()),
+            "stdin": self._stdin,
+            "terminal": self._terminal,
+            "ended": self.ended,
+        }
+
+    def resume(self, notes: dict[str, Any]) -> None:
+        """Be what was quiet elsewhere; the descriptors are ours now."""
+        self._started = True
+        self._stdin, self._terminal, self.ended = notes["stdin"], notes["terminal"], notes["ended"]
+        for fd, name in notes["sources"]:
+            self._add_source(fd, name)
+
     def _add_source(self, fd: int, name: str) -> None:
         self._sources[fd] = name
         self._watch_source(fd)
 
     def _watch_source(self, fd: int) -> None:
         writing = fd == self._terminal and self._stdin_pending
+        reading = not self._paused
+        changes_only = fd == self._terminal and self._asleep
         self._loop.watch(
             fd,
-            (0 if self._paused else READ) | (WRITE if writing else 0),
+            (READ if reading else 0) | (WRITE if writing else 0) | (EDGE if changes_only else 0),
             lambda events: self._on_source(fd, events),
         )
 
@@ -192,8 +155,9 @@ class Streams:
                 raise
             # The last slave of the terminal was closed. The process may open it again (/dev/tty), and our
             # closing the master would send it SIGHUP: look again when something changes.
-            self._asleep = True
-            self._loop.watch(fd, READ | EDGE, lambda events: self._on_source(fd, events))
+            if not self._asleep:
+                self._asleep = True
+                self._watch_source(fd)
             return 0
         if not data:
             self._close_source(fd)

@@ -6,7 +6,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -120,9 +120,22 @@ class Box:
             return await asyncio.wait_for(self.exec_exits[exec_id], TIMEOUT_S), output
 
     def shim(self) -> int:
-        """The shim's pid."""
+        """The pid of the shim's keeper."""
         assert self.task is not None and self.task.pid
         return int(process.stat_fields(self.task.pid)[1])
+
+    def worker(self) -> int:
+        """The pid of the shim's worker; 0 while it rests."""
+        for pid in process.list_children(self.shim()):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                if Path(f"/proc/{pid}/comm").read_text() == "minid-worker\n":
+                    return pid
+        return 0
+
+    async def rest(self) -> None:
+        """Until the shim rests."""
+        while worker := self.worker():
+            await ended(worker)
 
     def next_run(self) -> "Box":
         """The same container once more."""
@@ -217,10 +230,16 @@ class Boxes:
                 continue
             if any(title == f"minid: shim of {container_id[:12]}" for container_id in self.options):
                 found.append(f"{name} {title}")
+        if self.tasks._spare is None:  # one that has not yet heard whose it is
+            shims = process.list_children(self.forkserver.pid)
+            found += [f"{pid} shim" for pid in shims if not any(each.startswith(f"{pid} ") for each in found)]
         return found
 
     async def all_gone(self) -> None:
         """Until no shim and no process of a container is left; fails if that takes long."""
+        probe = self.forkserver.fork_shim(ahead=False)
+        await probe.request("state")  # the forkserver has dealt with everything before
+        probe.close()
         async with asyncio.timeout(TIMEOUT_S):
             while left := self.processes():
                 await ended(int(left[0].split()[0]))

@@ -216,20 +216,22 @@ async def test_a_fork_that_the_kernel_refuses_is_an_error_and_the_next_one_works
 async def test_a_closed_forkserver_refuses(forkserver: Forkserver) -> None:
     forkserver.close()
     with pytest.raises(Failed, match="stopping"):
-        forkserver.request({"op": "shim", "ahead": False})
+        forkserver.fork_shim(ahead=False)
     forkserver.close()
 
 
 async def test_a_spare_shim_ends_with_the_daemon(forkserver: Forkserver) -> None:
-    spare = forkserver.spawn_shim(ahead=True)
-    pid = await shim_of(forkserver, spare)
+    spare = forkserver.fork_shim(ahead=True)
+    keeper = await shim_of(forkserver, spare)
+    (pid,) = process.list_children(keeper)
     assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
     spare.close()
-    await ended(pid)
+    await ended(keeper)
+    assert not os.path.exists(f"/proc/{pid}"), "and its worker"
 
 
 async def test_shims_outlive_the_forkserver(forkserver: Forkserver) -> None:
-    plain = forkserver.spawn_shim(ahead=False)
+    plain = forkserver.fork_shim(ahead=False)
     pid = await shim_of(forkserver, plain)
     os.kill(forkserver.pid, signal.SIGKILL)
     assert (await plain.request("state"))["running"] is False

@@ -432,7 +432,7 @@ def test_v2_born_in_it(unified: CgroupV2) -> None:
     def run() -> dict[str, object]:
         read, write = os.pipe()
         child = clone.fork(unified.fork_directory)
-        if child == 0:
+        if child.pid == 0:
             thread = threading.Thread(target=lambda: os.write(write, b"thread "))
             thread.start()
             thread.join()
@@ -454,7 +454,7 @@ def test_v2_born_in_it_without_clone3(unified: CgroupV2, monkeypatch: pytest.Mon
 
     def run() -> bool:
         child = clone.fork(unified.fork_directory)
-        if child == 0:
+        if child.pid == 0:
             os._exit(0 if "minid-test" in Path("/proc/self/cgroup").read_text() else 3)
         return os.waitstatus_to_exitcode(os.wait()[1]) == 0
 

@@ -14,6 +14,7 @@ import pytest
 
 from minid.containers.model import Client, HostConfig
 from minid.containers.tasks import ExitRecord, Task, Tasks
+from minid.kernel import process
 from minid.shim.client import JobError
 from tests.system.boxes import BUSYBOX, TIMEOUT_S, Box, Boxes, ended, open_boxes, receive_all, receive_until
 
@@ -304,7 +305,7 @@ async def test_an_exec_that_comes_too_late_lets_go_of_its_client(boxes: Boxes) -
 async def test_an_exec_that_cannot_be_forked(boxes: Boxes, sleeper: Box) -> None:
     """No process is left for it: an error, the client is let go, and the shim goes on."""
     limited = boxes.tree.create("shim", {"pids": {"limit": 1}})
-    limited.join(sleeper.shim())
+    limited.join(sleeper.worker())
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with ours:
@@ -469,9 +470,11 @@ async def test_a_spare_shim_that_was_killed_fails_no_start(boxes: Boxes) -> None
     spare = boxes.tasks._spare
     assert spare is not None
     await spare.request("state")
-    (pid,) = [int(word) for word in children(boxes.forkserver.pid)]
+    (pid,) = process.list_children(boxes.forkserver.pid)
+    (worker,) = process.list_children(pid)
     os.kill(pid, signal.SIGKILL)
     await ended(pid)
+    await ended(worker)
     box = boxes.make("true")
     (await box.start()).close()
     assert (await box.end()).exit_code == 0
@@ -495,10 +498,6 @@ async def test_containers_that_share_namespaces_get_no_spare(boxes: Boxes, sleep
         assert (await receive_all(client)).decode().strip() == os.readlink("/proc/self/ns/uts")
     await box.end()
     await kill(sleeper)
-
-
-def children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 async def test_an_exec_is_never_seen_outside_the_containers_files(boxes: Boxes) -> None:

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from minid.shim.clients import AttachedClient
 from minid.shim.detach import Detacher, parse_keys
 from minid.shim.loop import READ, Loop
-from minid.shim.streams import AttachedClient, Streams
+from minid.shim.streams import Streams
 
 TIMEOUT_S = 10.0
 

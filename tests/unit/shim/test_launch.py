@@ -26,7 +26,7 @@ class Shim:
         self.loop = Loop()
         self.log = Log()
         self.streams = Streams(self.loop, self.log, stdin_once=False)
-        self.launch = Launch(self.loop, self.streams, terminal=False, stdin=stdin, held=held)
+        self.launch = Launch(self.loop, self.streams, terminal=False, stdin=stdin, held=held, brother=False)
         self.told: list[str] = []
         self.launch.on_ready = lambda: self._tell("ready")
         self.launch.on_running = lambda: self._tell("running")
@@ -138,7 +138,7 @@ def test_settle_does_not_wait_for_others_who_hold_the_channel() -> None:
 
 
 def test_a_fork_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(cgroup: str | None, mounts_of: int | None) -> int:
+    def refuse(cgroup: str | None, mounts_of: int | None, *, brother: bool) -> clone.Child:
         raise OSError(errno.EAGAIN, "too many processes")
 
     monkeypatch.setattr(clone, "fork", refuse)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import pytest
 
 from minid.shim import streams
+from minid.shim.clients import AttachedClient
 from tests.unit.shim.pump import TIMEOUT_S, Pump, read_exactly, receive_all, receive_exactly, unframe
 
 
@@ -132,7 +133,7 @@ def test_each_process_of_a_shim_has_a_stall_rule_of_its_own(monkeypatch: pytest.
             for behind in (True, False):
                 ours, theirs = socket.socketpair()
                 kept.append(ours)
-                client = streams.AttachedClient(theirs, frozenset(["stdout"]), framed=False, detacher=None)
+                client = AttachedClient(theirs, frozenset(["stdout"]), framed=False, detacher=None)
                 if behind:
                     client.queue("stdout", b"z" * (streams.CLIENT_LIMIT_BYTES * 2))
                 pump.do(lambda each=each, client=client: (each.attach(client), each._flush(client)))  # type: ignore[misc]
@@ -372,7 +373,7 @@ def test_what_a_terminal_still_holds_is_read_at_the_end(pump: Pump, slave: list[
 def test_hang_up_with_unread_input_is_no_reset() -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        client = streams.AttachedClient(theirs, frozenset(), framed=False, detacher=None)
+        client = AttachedClient(theirs, frozenset(), framed=False, detacher=None)
         ours.sendall(b"never read")
         client.hang_up()
         assert ours.recv(10) == b"", "the end of the stream, not ECONNRESET"
