@@ -129,10 +129,15 @@ def _read_statement(lines: _Lines, line: str) -> Statement:
 
 
 def _without_continuation(line: str, escape: str) -> tuple[str, bool]:
-    """The line without its end, and without an escape there (blanks may follow it), which means that it goes on."""
+    """The line without its end, and without an escape there (blanks may follow it), which means that it goes on.
+
+    Two escapes mean no such thing, whatever an example of the reference says: so do dockerd and BuildKit.
+    """
     line = line.rstrip("\r\n")
     trimmed = line.rstrip(" \t")
-    return (trimmed[:-1], True) if trimmed.endswith(escape) else (line, False)
+    if trimmed.endswith(escape) and not trimmed.endswith(escape * 2):
+        return trimmed[:-1], True
+    return line, False
 
 
 def _heredoc_openings(text: str, escape: str) -> list[Opening]:
