@@ -20,7 +20,7 @@ from pathlib import Path
 from minid.network import bridge
 from minid.network.firewall import Firewall
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = float(os.environ.get("MINID_TEST_START_S", "60"))  # an emulated machine needs minutes
 STOP_TIMEOUT_S = 30
 REPOSITORY = Path(__file__).resolve().parent.parent
 
