@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _REGISTRY = "registry://"
-_LEFT_OUT = "it leaves out"  # the daemon has lost a layer since it was asked
+_LEFT_OUT = "that layer is not here either"  # the daemon has lost a layer since it was asked
 _TRIES = 3
 
 

@@ -64,6 +64,12 @@ class LoadedLayer:
     diff_id: str
     member: Member | None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the archive has it uncompressed, so that who hashes the blob has hashed the layer."""
+        plain = self.member is not None and self.member.compression == "none"
+        return plain and self.descriptor.digest == self.diff_id
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:

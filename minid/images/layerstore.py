@@ -43,11 +43,12 @@ class LayerStore(Protocol):
         """A layer that is there."""
 
     async def unpack(
-        self, diff_id: str, media_type: str, read_fd: int, *, sync: bool = True
+        self, diff_id: str, media_type: str, read_fd: int, *, sync: bool = True, verified: bool = False
     ) -> UnpackedLayer:
         """Unpack the compressed layer that is read from ``read_fd``; the caller closes that afterwards.
 
-        Without ``sync`` the caller sees to it that the layer reaches the disk.
+        Without ``sync`` the caller sees to it that the layer reaches the disk. With ``verified`` the caller has made
+        sure that the bytes are those of ``diff_id``, uncompressed.
 
         Raises a ``MinidError`` and leaves nothing when the stream is damaged or is not the layer ``diff_id``.
         """

@@ -37,7 +37,6 @@ from minid.shim.client import JobError
 
 LAYERS_AT_ONCE = 2
 PROGRESS_INTERVAL_S = 0.1
-LEFT_OUT = "it leaves out"
 
 Tell = Callable[[Progress], None]
 
@@ -109,9 +108,9 @@ class Loader:
         for image in images:
             for layer in image.layers:
                 if layer.member is None and not self._is_here(layer.descriptor.digest, layer.diff_id):
+                    path = "blobs/" + layer.descriptor.digest.replace(":", "/")
                     raise InvalidParameter(
-                        f"invalid archive: {LEFT_OUT} blobs/{layer.descriptor.digest.replace(':', '/')}, and "
-                        "that layer is not here"
+                        f"invalid archive: {path} is not in the archive, and that layer is not here either"
                     )
 
     async def _receive(self, stream: AsyncIterator[bytes], prefix: str) -> Archive:
@@ -153,26 +152,33 @@ class Loader:
 
     async def _store(self, images: Sequence[LoadedImage], prefix: str, tell: Tell) -> None:
         layers: dict[str, LoadedLayer] = {}
+        fresh: set[str] = set()
         for image in images:
             for layer in image.layers:
                 layers.setdefault(layer.diff_id, layer)
-                self._adopt(layer, prefix)
+                if self._adopt(layer, prefix):
+                    fresh.add(layer.descriptor.digest)
         slots = asyncio.Semaphore(LAYERS_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:
                 for layer in layers.values():
-                    group.create_task(self._unpack(layer, slots, tell))
+                    group.create_task(
+                        self._unpack(layer, slots, tell, fresh=layer.descriptor.digest in fresh)
+                    )
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         await self._pool.run(self._put, images)
         for image in images:
             self._commit(image, tell)
 
-    def _adopt(self, layer: LoadedLayer, prefix: str) -> None:
-        if layer.member is not None and not self._content.has(layer.descriptor.digest):
-            self._content.adopt(self._aside(prefix, layer.member), layer.descriptor.digest)
+    def _adopt(self, layer: LoadedLayer, prefix: str) -> bool:
+        """Whether the blob is the archive's own, which has just been hashed."""
+        if layer.member is None or self._content.has(layer.descriptor.digest):
+            return False
+        self._content.adopt(self._aside(prefix, layer.member), layer.descriptor.digest)
+        return True
 
-    async def _unpack(self, layer: LoadedLayer, slots: asyncio.Semaphore, tell: Tell) -> None:
+    async def _unpack(self, layer: LoadedLayer, slots: asyncio.Semaphore, tell: Tell, *, fresh: bool) -> None:
         async with self._retention.layer_locks.hold(layer.diff_id), slots:
             if self._catalog.has_layer(layer.diff_id) and self._snapshots.has(layer.diff_id):
                 return
@@ -180,7 +186,11 @@ class Loader:
             try:
                 with _watched(fd, layer, tell):
                     unpacked = await self._snapshots.unpack(
-                        layer.diff_id, layer.descriptor.media_type, fd, sync=False
+                        layer.diff_id,
+                        layer.descriptor.media_type,
+                        fd,
+                        sync=False,
+                        verified=fresh and layer.is_plain,
                     )
             finally:
                 os.close(fd)

@@ -281,7 +281,8 @@ def broken(image: Image, what: str) -> bytes:
     config = next(name for name in members if name.endswith(".json") and name != "manifest.json")
     manifest = json.loads(members["manifest.json"])  # type: ignore[arg-type]
     oci = archives.oci_members(image, "bad:v1")
-    blob = next(name for name in oci if name.startswith("blobs/"))
+    blobs = [name for name in oci if name.startswith("blobs/")]
+    blob = blobs[len(image.layers) - 2]  # of the last layers, which are one; the others are here already
     if what == "truncated":
         return archives.tar(members)[:700_000]
     if what == "truncated gzip":
@@ -430,3 +431,51 @@ def test_changed_blob_breaks_the_archive_off(wire: Wire, engine: Engine, small: 
     path.write_bytes(layer[:-1] + bytes([layer[-1] ^ 1]))
     with pytest.raises(Exception, match=r"IncompleteRead|incomplete|reset"):
         wire("GET", "/images/get", query={"names": "changed:v1"})
+
+
+@pytest.mark.minid_only("dockerd 20.10 reads no OCI layouts")
+def test_layers_that_are_here_may_be_left_out(
+    wire: Wire, docker_cli: Cli, busybox: str, small: Image
+) -> None:
+    """What ``minictl image copy`` sends: the manifest names blobs that only this daemon has."""
+    layout = archives.oci_members(small, "docker.io/library/left-out:1")
+    inherited = [f"blobs/{digest_of(_gzip(layer)).replace(':', '/')}" for layer in small.layers[:-2]]
+    assert all(name in layout for name in inherited)
+    response = load(
+        wire, archives.tar({name: data for name, data in layout.items() if name not in inherited})
+    )
+    assert response.status == 200 and "Loaded image: left-out:1" in response.body.decode()
+    assert wire.get("/images/left-out:1/json")["Id"] == archives.image_id(small)
+    assert docker_cli.ok(*NONE, "left-out:1") == "extra"
+
+
+def _gzip(layer: bytes | Path) -> bytes:
+    return gzip.compress(archives.layer_bytes(layer), mtime=0)
+
+
+@pytest.mark.minid_only("dockerd 20.10 reads no OCI layouts")
+def test_a_plain_layer_is_what_it_says_uncompressed(wire: Wire, small: Image) -> None:
+    """A blob whose digest is the diff ID, and which is compressed all the same: its files are not what was named."""
+    data = gzip.compress(Layer().file("evil", b"evil").done(), mtime=0)
+    config = {
+        **small.config_json(),
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(data)]},
+        "history": [],
+    }
+    layout: dict[str, Any] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
+
+    def blob(content: bytes, media_type: str) -> dict[str, Any]:
+        layout[f"blobs/{digest_of(content).replace(':', '/')}"] = content
+        return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
+
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
+        "layers": [blob(data, "application/vnd.oci.image.layer.v1.tar")],
+    }
+    top = blob(json.dumps(manifest).encode(), "application/vnd.oci.image.manifest.v1+json")
+    layout["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [top]}).encode()
+    response = load(wire, archives.tar(layout))
+    assert "have the digest" in response.body.decode()
+    assert wire("GET", f"/images/{digest_of(json.dumps(config).encode())}/json").status == 404

@@ -52,9 +52,9 @@ def unpack_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
 
     A job: chroots, so its process must end after it. ``request``: ``directory`` (with an empty ``fs`` in
     it), ``media_type`` (may be ""), ``style`` ("overlay" or "list"), ``diff_id`` ("sha256:…" to be
-    verified, or ""). Returns ``diff_id``, ``size_bytes``, ``entries``; ``layer.json`` also has
-    ``root_entry``, ``implied``, ``hidden`` and ``opaque`` (paths as hex; see ``Unpacker``). Raises TarError
-    and OSError naming the entry and the reason.
+    verified, or ""), ``verified`` (it has been: the stream is that, uncompressed). Returns ``diff_id``,
+    ``size_bytes``, ``entries``; ``layer.json`` also has ``root_entry``, ``implied``, ``hidden`` and ``opaque``
+    (paths as hex; see ``Unpacker``). Raises TarError and OSError naming the entry and the reason.
     """
     check_media_type(request["media_type"])
     description = os.open(
@@ -65,11 +65,13 @@ def unpack_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     os.chroot(os.path.join(request["directory"], "fs"))
     os.chdir("/")
     grow_pipe(fds[0])
-    stream = Stream(fds[0])
+    verified = bool(request.get("verified"))
+    stream = Stream(fds[0], hashed=not verified)
     try:
         unpacker = Unpacker(request["style"])
         unpacker.run(stream)
-        diff_id = "sha256:" + stream.finish()
+        digest = stream.finish()
+        diff_id = request["diff_id"] if verified else f"sha256:{digest}"
     finally:
         stream.close()
     if request["diff_id"] and diff_id != request["diff_id"]:

@@ -143,13 +143,16 @@ class Snapshots:
         """The diff IDs of the layers in the store."""
         return sorted("sha256:" + path.name for path in (self._root / "layers").iterdir())
 
-    async def unpack(self, diff_id: str, media_type: str, read_fd: int, *, sync: bool = True) -> Unpacked:
+    async def unpack(
+        self, diff_id: str, media_type: str, read_fd: int, *, sync: bool = True, verified: bool = False
+    ) -> Unpacked:
         """Unpack the (compressed) layer that comes out of the pipe ``read_fd``, to its end, and publish it.
 
         The caller keeps ``read_fd`` and closes it, and on an error or a cancellation closes the writing end
         too. A layer that is there already is read and checked all the same. Raises Failed where the stream
         is damaged, is not what ``diff_id`` says or can't be written (disk full): nothing of it stays.
-        Without ``sync`` the caller sees to it that the layer reaches the disk (syncfs).
+        Without ``sync`` the caller sees to it that the layer reaches the disk (syncfs). With ``verified`` the caller
+        has made sure that ``read_fd`` has what ``diff_id`` says, uncompressed: it is not hashed again.
         """
         place = self._layer(diff_id)
         aside = self._root / "aside" / secrets.token_hex(8)
@@ -163,6 +166,7 @@ class Snapshots:
                 "style": self._driver.style,
                 "diff_id": diff_id,
                 "sync": sync,
+                "verified": verified,
             }
             result = await self._jobs.call("minid.images.layers:unpack_job", request, [read_fd, held])
             if not await asyncio.to_thread(_publish, aside, place, sync=sync):

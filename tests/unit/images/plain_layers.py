@@ -35,7 +35,9 @@ class PlainLayers:
     def get(self, diff_id: str) -> Unpacked:
         return Unpacked((self.root / diff_id).stat().st_size)
 
-    async def unpack(self, diff_id: str, media_type: str, read_fd: int, *, sync: bool = True) -> Unpacked:
+    async def unpack(
+        self, diff_id: str, media_type: str, read_fd: int, *, sync: bool = True, verified: bool = False
+    ) -> Unpacked:
         return await asyncio.to_thread(self._unpack, diff_id, media_type, os.dup(read_fd))
 
     is_present = has
