@@ -6,7 +6,7 @@ import pytest
 
 from tests.machines import HOST4, HOST6, OUTSIDE6, Greeter, Inhabited, Machine, get
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.minid_only("it is about minid's flags")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.minid_only("it is about minid's flags")]
 
 
 @pytest.fixture

