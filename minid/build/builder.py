@@ -289,11 +289,11 @@ class Build:
         host_config = self._request.host_config
         if run.devices:
             raise InvalidParameter("RUN --device is not supported: there are no CDI devices here")
-        if run.network == "host" and host_config.network_mode != "host":
+        if run.network == "host" and not (self._request.host_network or host_config.network_mode == "host"):
             raise InvalidParameter(
-                "network.host is not allowed: build with --network host to let RUN use the host's network"
+                "network.host is not allowed: build with --allow network.host to let RUN use the host's network"
             )
-        if run.network == "none":
+        if run.network in ("none", "host"):
             host_config = replace(host_config, network_mode=run.network)
         if run.security == "insecure":
             if not self._request.privileged:
@@ -434,6 +434,7 @@ def _steps(stages: list[Stage]) -> dict[int, list[Step]]:
                 index,
                 1 + len(stage.instructions),
                 instruction.original,
+                instruction.location.first,
             )
             for index, instruction in enumerate((stage.base, *stage.instructions), 1)
         ]

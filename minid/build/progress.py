@@ -23,6 +23,7 @@ class Step:
     index: int
     total: int
     name: str  # the instruction as written
+    line: int  # of the Dockerfile
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class BuildRequest:
     host_config: HostConfig = field(default_factory=HostConfig)
     squash: bool = False
     privileged: bool = False  # RUN --security=insecure is allowed
+    host_network: bool = False  # so is RUN --network=host
     check_only: bool = False
     auth: Mapping[str, Auth] = field(default_factory=dict)  # by registry host
     session: Session = field(default_factory=Session)

@@ -258,6 +258,21 @@ def test_it_is_pushed_and_saved_as_any_other(builder: Builder, registry: Registr
     assert docker.ok("run", "--rm", "--network", "none", name, "cat", "/d/f") == "hello"
 
 
+def test_run_has_the_isolation_of_every_container(builder: Builder) -> None:
+    look = (
+        "grep -E '^(Cap|Seccomp|NoNewPrivs|Uid|Gid|Groups)' /proc/self/status; "
+        "cut -d' ' -f5 /proc/self/mountinfo | sort; ls /dev | sort; ls /proc/self/ns; "
+        "cat /proc/sys/kernel/hostname | wc -c; ulimit -a; umask; ls -l /proc/self/fd | grep -c socket; true"
+    )
+    builder.write(f"FROM BASE\nRUN ({look}) > /seen\n")
+    builder.ok("-t", "seen")
+    built = builder.running.docker.ok("run", "--rm", "--network", "none", "seen", "cat", "/seen")
+    ran = builder.running.docker.ok(
+        "run", "--rm", "--network", "none", builder.running.image, "sh", "-c", f"({look}) > /seen; cat /seen"
+    )
+    assert built.splitlines() == ran.splitlines()
+
+
 def test_prune_lets_go_of_layers(builder: Builder) -> None:
     engine, wire = builder.running.engine, builder.running.wire
     layers = engine.data_root / "snapshots" / "overlay2" / "layers"

@@ -74,6 +74,7 @@ def build_request(call: Call, session: Session) -> BuildRequest:
         host_config=_host_config(call),
         squash=call.flag("squash"),
         privileged="security.insecure" in call.text("allow").split(","),
+        host_network="network.host" in call.text("allow").split(","),
         check_only=call.flag("check"),
         auth=registry_config(call.request.headers.get("X-Registry-Config", "")),
         session=session,
