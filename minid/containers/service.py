@@ -28,8 +28,6 @@ from minid.containers.model import (
     Container,
     Created,
     CreateRequest,
-    Exec,
-    ExecConfig,
     ListFilter,
     LogEntry,
     LogOptions,
@@ -75,12 +73,12 @@ class Containers:
         self._bundles = bundles
         self._tasks = tasks
         self._groups = groups
-        self._execs = execs
         self._runner = runner
         self._networking = networking
         self._news = news
         self._host = host
         self._lookups = images_named
+        self.execs = execs
         self.stats = Stats(store, groups, networking, runner.waits)
         self.files = Files(self.get, store, contents, groups, runner.locks, news)
         tasks.on_detach = self._on_detach
@@ -343,35 +341,6 @@ class Containers:
         if task is None:
             raise Conflict(f"Container {container.id} is not running")
         await self._tasks.resize(task, height=height, width=width)
-
-    # -- exec
-
-    def exec_create(self, ref: str, config: ExecConfig) -> str:
-        """Register a program to be run in the container; its id."""
-        return self._execs.create(self.get(ref), config)
-
-    def exec_get(self, exec_id: str) -> Exec:
-        """By id or unique prefix. Raises NotFound."""
-        return self._execs.get(exec_id)
-
-    def check_exec_start(self, exec_id: str) -> Exec:
-        """What must be refused while an HTTP error is still possible."""
-        return self._execs.check_start(exec_id)
-
-    async def exec_start(
-        self,
-        exec_id: str,
-        *,
-        client: Client | None,
-        tty: bool = False,
-        console_size: tuple[int, int] | None = None,
-    ) -> None:
-        """Run it; see ``Execs.start``. What ``tty`` says has been said at creation, and counts from there."""
-        await self._execs.start(exec_id, client, console_size)
-
-    async def exec_resize(self, exec_id: str, *, height: int, width: int) -> None:
-        """Of the exec's terminal, in characters."""
-        await self._execs.resize(exec_id, height=height, width=width)
 
     # -- what is inside
 

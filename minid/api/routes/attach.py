@@ -92,14 +92,15 @@ async def container_exec(call: Call) -> web.StreamResponse:
     config = read(ExecConfig, await call.json())
     if not config.cmd:
         raise InvalidParameter("No exec command specified")
+    containers = call.services.containers
     return json_response(
-        {"Id": call.services.containers.exec_create(call.parameters["id"], config)}, status=201
+        {"Id": containers.execs.create(containers.get(call.parameters["id"]), config)}, status=201
     )
 
 
 @routes.post("/exec/{id}/start")
 async def exec_start(call: Call) -> web.StreamResponse:
-    containers, exec_id = call.services.containers, call.parameters["id"]
+    execs, exec_id = call.services.containers.execs, call.parameters["id"]
     body = {key.lower(): value for key, value in (await call.json(optional=True)).items()}
     detach, tty, size = body.get("detach") or False, body.get("tty") or False, body.get("consolesize")
     if not isinstance(detach, bool) or not isinstance(tty, bool):
@@ -111,13 +112,13 @@ async def exec_start(call: Call) -> web.StreamResponse:
     if size is not None and not tty:
         raise InvalidParameter("ConsoleSize is only for an exec with a TTY")
     console_size = (size[0], size[1]) if size else None
-    containers.check_exec_start(exec_id)
+    execs.check_start(exec_id)
     if detach:
-        await containers.exec_start(exec_id, client=None, tty=tty, console_size=console_size)
+        await execs.start(exec_id, None, console_size)
         return empty_response(200)
 
     async def hand_over(client: Client) -> None:
-        await containers.exec_start(exec_id, client=client, tty=tty, console_size=console_size)
+        await execs.start(exec_id, client, console_size)
 
     return await hijack(call, tty=tty, hand_over=hand_over, output_at_once=True)
 
@@ -125,10 +126,10 @@ async def exec_start(call: Call) -> web.StreamResponse:
 @routes.post("/exec/{id}/resize")
 async def exec_resize(call: Call) -> web.StreamResponse:
     height, width = call.required_integer("h"), call.required_integer("w")
-    await call.services.containers.exec_resize(call.parameters["id"], height=height, width=width)
+    await call.services.containers.execs.resize(call.parameters["id"], height=height, width=width)
     return empty_response(200)
 
 
 @routes.get("/exec/{id}/json")
 async def exec_inspect(call: Call) -> web.StreamResponse:
-    return json_response(exec_schema.inspect(call.services.containers.exec_get(call.parameters["id"])))
+    return json_response(exec_schema.inspect(call.services.containers.execs.get(call.parameters["id"])))

@@ -72,14 +72,45 @@ class Shim:
         assert not self._thread.is_alive()
 
 
+class Execs:
+    """One exec of the one container; ``started`` has the console size of each start."""
+
+    def __init__(self, containers: "Containers") -> None:
+        self._containers = containers
+        self.started: list[tuple[int, int] | None] = []
+        self.exec = Exec("e1", ID, ExecConfig(cmd=("sh",)))
+
+    def get(self, exec_id: str) -> Exec:
+        if exec_id != self.exec.id:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return self.exec
+
+    def check_start(self, exec_id: str) -> Exec:
+        record = self.get(exec_id)
+        if not self._containers.container.state.running:
+            raise Conflict(f"container {ID} is not running")
+        return record
+
+    async def start(
+        self, exec_id: str, client: Client | None, console_size: tuple[int, int] | None = None
+    ) -> None:
+        self.started.append(console_size)
+        failure = self._containers.failure
+        if failure:
+            if client:
+                os.close(client.fd)
+            raise failure
+        if client:
+            self._containers.shims.append(Shim(client))
+
+
 class Containers:
     """Only what the API's stream code asks of the service."""
 
     def __init__(self) -> None:
         self.container = container()
         self.shims: list[Shim] = []
-        self.started: list[tuple[bool, tuple[int, int] | None]] = []
-        self.exec = Exec("e1", ID, ExecConfig(cmd=("sh",)))
+        self.execs = Execs(self)
         self.failure: Exception | None = None
         self.entries: list[LogEntry] = []
         self.log_failure: Exception | None = None
@@ -93,33 +124,11 @@ class Containers:
     def check_attach(self, ref: str, options: Any) -> Container:
         return self.get(ref)
 
-    def check_exec_start(self, exec_id: str) -> Exec:
-        record = self.exec_get(exec_id)
-        if not self.container.state.running:
-            raise Conflict(f"container {ID} is not running")
-        return record
-
     async def attach(self, ref: str, options: Any, client: Client) -> None:
         if self.failure:
             os.close(client.fd)
             raise self.failure
         self.shims.append(Shim(client))
-
-    def exec_get(self, exec_id: str) -> Exec:
-        if exec_id != self.exec.id:
-            raise NotFound(f"No such exec instance: {exec_id}")
-        return self.exec
-
-    async def exec_start(
-        self, exec_id: str, *, client: Client | None, tty: bool, console_size: tuple[int, int] | None
-    ) -> None:
-        self.started.append((tty, console_size))
-        if self.failure:
-            if client:
-                os.close(client.fd)
-            raise self.failure
-        if client:
-            self.shims.append(Shim(client))
 
     async def logs(self, ref: str, options: LogOptions) -> AsyncIterator[LogEntry]:
         for entry in self.entries:

@@ -73,7 +73,7 @@ async def test_exec_start_cut_into_pieces(daemon: Daemon, pieces: int, upgrade: 
     status, _, rest = await echo(daemon, exec_start(body, upgrade) + b"in\r\n\r\nput", pieces=pieces)
     assert status == (101 if upgrade else 200)
     assert rest == b"in\r\n\r\nput"
-    assert daemon.containers.started == [(False, None)]
+    assert daemon.containers.execs.started == [None]
 
 
 async def test_body_that_comes_much_later_than_the_head(daemon: Daemon) -> None:
@@ -88,7 +88,7 @@ async def test_body_that_comes_much_later_than_the_head(daemon: Daemon) -> None:
     writer.write_eof()
     assert (await read_head(reader))[0] == 101
     assert await reader.read() == b"typed"
-    assert daemon.containers.started == [(True, (24, 80))]
+    assert daemon.containers.execs.started == [(24, 80)]
 
 
 async def test_chunked_body(daemon: Daemon) -> None:
@@ -100,7 +100,7 @@ async def test_chunked_body(daemon: Daemon) -> None:
     status, headers, rest = await echo(daemon, data, pieces=3)
     assert (status, rest) == (101, b"stdin")
     assert headers["content-type"] == "application/vnd.docker.raw-stream"
-    assert daemon.containers.started == [(True, None)]
+    assert daemon.containers.execs.started == [None]
 
 
 async def test_old_style_without_upgrade(daemon: Daemon) -> None:
@@ -178,7 +178,7 @@ async def test_errors_before_the_upgrade_are_http(daemon: Daemon, upgrade: str) 
     answer = await Answer.read(reader)
     assert answer.status == 409
     assert container().id in json.loads(answer.body)["message"]
-    assert daemon.containers.started == []
+    assert daemon.containers.execs.started == []
 
 
 async def test_a_declined_plain_request_leaves_the_connection_usable(daemon: Daemon) -> None:
@@ -190,7 +190,7 @@ async def test_a_declined_plain_request_leaves_the_connection_usable(daemon: Dae
     assert (await Answer.read(reader)).status == 200
     assert (await Answer.read(reader)).status == 200
     assert (await Answer.read(reader)).body == b"OK"
-    assert daemon.containers.started == [(False, None)] * 2
+    assert daemon.containers.execs.started == [None] * 2
 
 
 async def test_a_declined_upgrade_closes_the_connection(daemon: Daemon) -> None:
