@@ -131,7 +131,7 @@ def _read_statement(lines: _Lines, line: str) -> Statement:
 def _without_continuation(line: str, escape: str) -> tuple[str, bool]:
     """The line without its end, and without an escape there (blanks may follow it), which means that it goes on.
 
-    Two escapes mean no such thing, whatever an example of the reference says: so do dockerd and BuildKit.
+    Two escapes mean no such thing, whatever an example of the reference says: dockerd 20.10 does the same.
     """
     line = line.rstrip("\r\n")
     trimmed = line.rstrip(" \t")

@@ -69,7 +69,7 @@ def test_written_again_it_says_the_same(name: str) -> None:
     assert parse(render(dockerfile).encode()) == dockerfile
 
 
-# The bodies of here-documents keep their carriage returns, as in BuildKit.
+# The bodies of here-documents keep their carriage returns.
 @pytest.mark.parametrize("name", sorted(set(EXPECTED) - {"heredocs", "onbuild"}))
 def test_with_windows_line_ends_it_says_the_same(name: str) -> None:
     assert parse(load(name).replace(b"\n", b"\r\n")) == parse(load(name))

@@ -141,7 +141,7 @@ def test_wrong_words(word: str, message: str) -> None:
         (
             '${no:-"a b"}',
             ["a", "b"],
-        ),  # quotes inside an alternative do not keep words together, as in BuildKit
+        ),  # quotes inside an alternative do not keep words together
     ],
 )
 def test_splitting(text: str, expected: list[str]) -> None:
