@@ -77,6 +77,13 @@ class Config:
     no_proxy: str = ""
     experimental: bool = False
     features: Mapping[str, bool] = field(default_factory=dict)
+    tls: bool = False
+    tlsverify: bool = False
+    tlscacert: str = "/etc/minid/tls/ca.pem"
+    tlscert: str = "/etc/minid/tls/cert.pem"
+    tlskey: str = "/etc/minid/tls/key.pem"
+    tlscrl: str = ""
+    insecure_tcp_i_know: bool = False
     bridge: str = ""
     bip: str = ""
     bip6: str = ""
@@ -93,6 +100,7 @@ class Config:
     ip_forward: bool = True
     ip_masq: bool = True
     published_ports: str = ""  # "" and open: reachable from everywhere; host-policy: the host's rules decide
+    forward_policy: str = ""  # of other firewalls: "" and obey: as they say; accept: our packets pass
     userland_proxy: bool = True
     warnings: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)

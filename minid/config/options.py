@@ -66,11 +66,10 @@ def _known(key: str, kind: Kind, help: str, *same_as: Any, **more: Any) -> Optio
 
 
 _NOT_YET = "is not acted on in this version"
-_TCP = "has no effect: this version does not listen on TCP"
 _OTHER_RUNTIME = "has no effect: minid runs containers itself"
 
 OPTIONS: tuple[Option, ...] = (
-    _set("hosts", list_of(checks.host), (), "Socket to listen on: unix://PATH or fd:// (repeatable)", flag="host", short="H"),
+    _set("hosts", list_of(checks.host), (), "Socket to listen on: unix://PATH, tcp://ADDRESS[:PORT] or fd:// (repeatable)", flag="host", short="H"),
     _set("group", text(checks.group), "minid", "Group that may use the unix socket", short="G"),
     _set("data-root", text(checks.absolute_path), "/var/lib/minid", "Where images and containers are kept"),
     _set("exec-root", text(checks.absolute_path), "/run/minid", "Where the running state is kept"),
@@ -114,6 +113,14 @@ OPTIONS: tuple[Option, ...] = (
     _set("no-proxy", text(), "", "Hosts and addresses to reach without proxy, comma-separated"),
     _set("experimental", BOOL, False, "Say in _ping that experimental features are on", why=_NOT_YET),
     _set("features", SWITCHES, {}, "Switch a feature on or off (name[=true|false])", flag="feature", why=_NOT_YET),
+    # TCP.
+    _set("tls", BOOL, False, "TLS on TCP sockets; clients need no certificate"),
+    _set("tlsverify", BOOL, False, "TLS on TCP sockets; clients need a certificate of --tlscacert"),
+    _set("tlscacert", text(checks.absolute_path), "/etc/minid/tls/ca.pem", "CA of clients' certificates"),
+    _set("tlscert", text(checks.absolute_path), "/etc/minid/tls/cert.pem", "The server's certificate"),
+    _set("tlskey", text(checks.absolute_path), "/etc/minid/tls/key.pem", "The server's key"),
+    _set("tlscrl", text(), "", "List of revoked certificates of the CA"),
+    _set("insecure-tcp-i-know", BOOL, False, "Listen on TCP without knowing who calls: whoever reaches the port is root"),
     # Networks.
     _set("bridge", text(checks.interface), "", "Bridge of the default network, or none", short="b"),
     _set("bip", text(checks.bridge_address), "", "The bridge's IPv4 address with prefix length"),
@@ -131,6 +138,7 @@ OPTIONS: tuple[Option, ...] = (
     _set("ip-forward", BOOL, True, "Switch IP forwarding on"),
     _set("ip-masq", BOOL, True, "Masquerade the default bridge"),
     _set("published-ports", text(Choice(("", "open", "host-policy"))), "", "Whether published ports obey the host's own input rules: open or host-policy", aliases=("published_ports",)),
+    _set("forward-policy", text(Choice(("", "obey", "accept"))), "", "Where another firewall's policy drops forwarded packets: obey, or accept ours", aliases=("forward_policy",)),
     _set("userland-proxy", BOOL, True, "Proxy for published ports on the loopback", why="has no effect: one process serves all ports that the firewall cannot lead"),
     _known("iptables", BOOL, "Add iptables rules", True, why="has no effect: minid uses an nftables table of its own"),
     _known("ip6tables", BOOL, "Add ip6tables rules", True, why="has no effect: minid uses an nftables table of its own"),
@@ -143,11 +151,6 @@ OPTIONS: tuple[Option, ...] = (
     _known("network-diagnostic-port", integer(0, 65535), "Port of the diagnostic server", 0),
     # What minid does in another way, or does not have.
     _known("live-restore", BOOL, "Keep containers while the daemon is down", True, why="has no effect: minid always leaves containers running when it stops"),
-    _known("tls", BOOL, "Use TLS", False, why=_TCP),
-    _known("tlsverify", BOOL, "Use TLS and verify the remote", why=_TCP),
-    _known("tlscacert", text(), "CA of clients' certificates", why=_TCP),
-    _known("tlscert", text(), "The server's certificate", why=_TCP),
-    _known("tlskey", text(), "The server's key", why=_TCP),
     _known("authorization-plugins", list_of(), "Authorization plugin", (), flag="authorization-plugin"),
     _known("api-cors-header", text(), "CORS headers of the API", ""),
     _known("storage-opts", list_of(), "Option of the storage driver", (), flag="storage-opt"),

@@ -18,7 +18,7 @@ from minid.errors import Conflict, Failed, Unsupported
 from minid.kernel import conntrack, sysctls
 from minid.kernel.nftables import objects
 from minid.kernel.nftables.transaction import Changed, Connection
-from minid.network import neighbours, ruleset
+from minid.network import neighbours, passage, ruleset
 from minid.network.ruleset import LinkedPort, NetworkRules, PublishedPort
 
 __all__ = ["Firewall", "NetworkRules", "PublishedPort"]
@@ -32,8 +32,17 @@ _ATTEMPTS = 16
 class Firewall:
     """Our table as it should be, and the means to make it so. Raises Failed with the kernel's word."""
 
-    def __init__(self, table: str = "minid", *, host_policy: bool = False, proxied: bool = True) -> None:
+    def __init__(
+        self,
+        table: str = "minid",
+        *,
+        host_policy: bool = False,
+        proxied: bool = True,
+        accept_forwarded: bool = False,
+    ) -> None:
         """``host_policy``: ports published to other machines obey the host's input rules.
+
+        ``accept_forwarded``: our packets shall pass chains of others that drop by policy (``passage``).
 
         ``proxied``: the port holder serves what arrives at its sockets, so that packets may be left to them.
         """
@@ -42,6 +51,7 @@ class Firewall:
         self.table = table
         self._host_policy = host_policy
         self._proxied = proxied
+        self._accept_forwarded = accept_forwarded
         self._passing = ruleset.BOTH  # IP versions of which the table leads packets from elsewhere
         self._bridged = False  # whether the table is made for br_netfilter
         self._networks: dict[str, NetworkRules] = {}
@@ -92,12 +102,14 @@ class Firewall:
             del self._networks[rules.name]
             raise
         self._route_localnet([rules.name])
+        self._ensure_passage(self._networks)
 
     def remove_network(self, name: str) -> None:
         """Idempotent."""
         rules = self._networks.pop(name, None)
         if rules is not None:
             self._change(ruleset.network_elements(rules), [])
+            self._ensure_passage(self._networks)
 
     def publish(self, *ports: PublishedPort) -> None:
         """Lead these host ports to their containers, all or none. Raises Conflict if one is taken."""
@@ -195,6 +207,8 @@ class Firewall:
         try:
             generation = self._kernel().generation()
             if generation != self._generation:
+                self._ensure_passage(self._networks)
+                generation = self._kernel().generation()
                 if not self._is_whole() or self._passing != self._passing_now():
                     return False
                 self._generation = generation
@@ -219,7 +233,7 @@ class Firewall:
         """
         kernel = self._kernel()
         found = []
-        chains = [objects.listed_chain(one.family, one.fields) for one in kernel.ask(objects.list_chains())]
+        chains = self._chains()
         for chain in chains:
             if neighbours.drops_forwarded(chain) and chain.table != self.table:
                 rules = kernel.ask(objects.list_rules(chain.table, chain.family))
@@ -228,6 +242,19 @@ class Firewall:
                     mine = (chain.family, chain.table)
                     found.append((chain, {one.name for one in chains if (one.family, one.table) == mine}))
         return found
+
+    def _chains(self) -> list[objects.ListedChain]:
+        """All chains on the machine."""
+        answers = self._kernel().ask(objects.list_chains())
+        return [objects.listed_chain(one.family, one.fields) for one in answers]
+
+    def _ensure_passage(self, bridges: Iterable[str]) -> None:
+        """Where others drop what is forwarded, if that is wanted."""
+        if self._accept_forwarded:
+            try:
+                passage.ensure(self._kernel(), self.table, self._chains(), sorted(bridges))
+            except OSError as error:
+                raise _failed(error) from error
 
     def _passing_now(self) -> frozenset[int]:
         """The IP versions of which packets that are led to a container from elsewhere arrive there.
@@ -243,6 +270,7 @@ class Firewall:
         """Take our table away; nothing of ours is left. Idempotent."""
         requests = [objects.new_table(self.table), objects.delete_table(self.table)]
         try:
+            self._ensure_passage(())
             self._kernel().commit(requests)
         except OSError as error:
             raise _failed(error) from error
@@ -328,6 +356,7 @@ class Firewall:
         elements += self._neighbours(self._ports)
         kernel = self._kernel()
         self._generation = None
+        self._ensure_passage(self._networks)
         try:
             for _ in range(_ATTEMPTS):
                 generation = kernel.generation()

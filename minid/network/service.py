@@ -35,7 +35,11 @@ class Networks:
         self._lock = asyncio.Lock()  # of creating and removing networks
         self._builtin = fixed.networks(engine_id)
         self._devices = Devices(config.mtu)
-        firewall = Firewall(_table(config, engine_id), host_policy=config.published_ports == "host-policy")
+        firewall = Firewall(
+            _table(config, engine_id),
+            host_policy=config.published_ports == "host-policy",
+            accept_forwarded=config.forward_policy == "accept",
+        )
         self._publishing = Publishing(firewall, Ports(), holder, self._devices.run)
         self.news = News(events)
         self.sandboxes = Sandboxes(

@@ -273,3 +273,73 @@ def test_ufw_decides_about_published_ports(
     others("ufw", "delete", "allow", "from", OUTSIDE4, "to", "any", "port", "5000", "proto", "tcp")
     assert published(machine) == HERE
     assert daemon.reads("client", OUTSIDE4)
+
+
+def test_forward_policy_accept_beside_ufw(
+    machine: Machine, others: OtherFirewalls, inhabited: Callable[..., Inhabited]
+) -> None:
+    """Rules of ours at the end of its chain: containers get out, and what ufw says by a rule goes before."""
+    others.start_ufw()
+    for command in (("ufw", "route", "deny", "to", "192.0.2.1"), ("ufw", "reload")):
+        others(*command)
+    others("ufw", "--force", "disable")
+    others("ufw", "--force", "enable")  # all the steps that come below, so that it looks as it will then
+    before = rules_of_others(machine)
+    daemon = inhabited("--forward-policy", "accept")
+    outside = populate(daemon)
+    assert "; let it: " not in daemon.engine.log_tail(30000), "nothing is in the way"
+    assert daemon.reads("client", OUTSIDE4)
+    assert outside.sources[-1] == f"::ffff:{HOST4}"
+    assert published(machine) == EVERYWHERE | {"host6": False}, (
+        "led, but for IPv6, which the container has not"
+    )
+    shown = machine.host.sh("iptables -S FORWARD").splitlines()
+    assert [line.split()[2:4] for line in shown[-2:]] == [["-i", "minid0"], ["-o", "minid0"]], shown
+    daemon.docker.ok("network", "create", "own")
+    daemon.run("second", "--network", "own")
+    assert daemon.reads("second", OUTSIDE4)
+    assert not daemon.reads("second", daemon.address("web")), "our own isolation holds"
+    others("ufw", "route", "deny", "from", "any", "to", OUTSIDE4)
+    assert not daemon.reads("client", OUTSIDE4)
+    others("ufw", "route", "delete", "deny", "from", "any", "to", OUTSIDE4)
+    for command in (("ufw", "reload"), ("ufw", "--force", "disable"), ("ufw", "--force", "enable")):
+        others(*command)
+        assert eventually(lambda: daemon.reads("client", OUTSIDE4)), command
+    last = [["-i", "br-"], ["-o", "br-"], ["-i", "minid0"], ["-o", "minid0"]]
+
+    def ours_at_the_end() -> bool:
+        lines = machine.host.sh("iptables -S FORWARD").splitlines()[-4:]
+        found = [
+            [*line.split()[2:3], line.split()[3][: len(end[1])]]
+            for line, end in zip(lines, last, strict=True)
+        ]
+        return found == last
+
+    assert eventually(ours_at_the_end)
+    daemon.restart()
+    assert daemon.reads("client", OUTSIDE4)
+    daemon.docker.ok("rm", "-f", "web", "client", "second")
+    daemon.docker.ok("network", "rm", "own")
+    daemon.engine.stop()
+    assert sorted(rules_of_others(machine)) == sorted(before)
+
+
+def test_forward_policy_accept_beside_docker(machine: Machine, inhabited: Callable[..., Inhabited]) -> None:
+    machine.host.sh("sysctl -qw net.ipv4.ip_forward=0")
+    docker = beside_docker(machine)
+    try:
+        before = rules_of_others(machine)
+        daemon = inhabited("--forward-policy", "accept")
+        outside = populate(daemon)
+        assert daemon.reads("client", OUTSIDE4)
+        assert outside.sources[-1] == f"::ffff:{HOST4}"
+        assert published(machine) == EVERYWHERE
+        assert daemon.reads("client", daemon.address("web"))
+        docker.restart()
+        assert eventually(lambda: published(machine) == EVERYWHERE and daemon.reads("client", OUTSIDE4))
+        assert "hello" in get(machine.outside, HOST4, 5001), "theirs goes on"
+        daemon.docker.ok("rm", "-f", "web", "client")
+        daemon.engine.stop()
+        assert sorted(rules_of_others(machine)) == sorted(before)
+    finally:
+        docker.close()

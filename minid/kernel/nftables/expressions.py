@@ -93,6 +93,11 @@ def masquerade() -> bytes:
     return _expression("masq")
 
 
+def counter() -> bytes:
+    """Counts packets and bytes; iptables-nft(8) puts one into every rule."""
+    return _expression("counter")
+
+
 def _verdict(code: int, *attributes: bytes) -> bytes:
     verdict = nested(_DATA_VERDICT, number(_VERDICT_CODE, code), *attributes)
     return _expression("immediate", number(1, _REG_VERDICT), nested(2, verdict))

@@ -139,14 +139,20 @@ def new_base_chain(table: str, name: str, kind: str, hook: str, priority: int) -
     return Request(NEWCHAIN, NLM_F_CREATE, body, f"chain inet {table} {name}")
 
 
-def new_rule(table: str, chain: str, *parts: bytes, comment: str = "") -> Request:
+def new_rule(table: str, chain: str, *parts: bytes, comment: str = "", family: int = NFPROTO_INET) -> Request:
     """Append a rule; ``parts`` are expressions. ``comment`` is what ``nft list`` shows (at most 128 bytes)."""
     body = text(1, table) + text(2, chain) + nested(4, *parts)
     if comment:
         raw = comment.encode()[:127] + b"\0"
         body += attribute(7, bytes((0, len(raw))) + raw)
     about = f"rule inet {table} {chain} {comment}".rstrip()
-    return Request(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, body, about)
+    return Request(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, body, about, family=family)
+
+
+def delete_rule(table: str, chain: str, handle: int, family: int) -> Request:
+    """Fails with ENOENT if it is not there."""
+    body = text(1, table) + text(2, chain) + attribute(3, handle.to_bytes(8, "big"))
+    return Request(DELRULE, 0, body, f"rule of {table} {chain}", family=family)
 
 
 def _concatenation(fields: Sequence[DataType]) -> tuple[int, int]:
@@ -230,6 +236,21 @@ def list_elements(table: str, name: str) -> Request:
 def list_chains() -> Request:
     """Of all tables of all families."""
     return Request(GETCHAIN, NLM_F_DUMP, b"", "chains", family=0)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRule:
+    chain: str
+    handle: int
+    comment: str  # "" if it has none
+
+
+def listed_rule(fields: Mapping[int, bytes]) -> ListedRule:
+    """One answer to ``list_rules``. A comment is user data of type 0: type, length, text."""
+    data = fields.get(7, b"")
+    comment = data[2 : 2 + data[1]].rstrip(b"\0") if len(data) > 2 and data[0] == 0 else b""
+    chain = fields[2].rstrip(b"\0").decode(errors="replace")
+    return ListedRule(chain, rule_handle(fields), comment.decode(errors="replace"))
 
 
 def rule_handle(fields: Mapping[int, bytes]) -> int:
