@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _KEPT_LINES = 50
+_LONGEST_LINE = 64 * 1024
 _ENDED = ("cached", "done", "failed", "canceled")
 
 
@@ -70,7 +71,11 @@ class Step:
 
     def feed(self, fd: int, text: str) -> list[str]:
         """The lines that have become whole by `text`. Of a line that a program rewrote, what it wrote last."""
-        *whole, self._open[fd] = (self._open.get(fd, "") + text).split("\n")
+        *whole, rest = (self._open.get(fd, "") + text).split("\n")
+        if len(rest) > _LONGEST_LINE:
+            whole.append(rest)
+            rest = ""
+        self._open[fd] = rest
         return self._keep([_last_version(line) for line in whole])
 
     def flush(self) -> list[str]:

@@ -129,6 +129,12 @@ def test_messages_may_be_cut_anywhere(texts: list[str], cuts: list[int]) -> None
     assert pieces.image_id == "sha256:1"
 
 
+def test_a_line_without_end_is_shown_all_the_same(sink: Sink) -> None:
+    build = Build(Quiet())
+    build.feed(lines(step(1, "started"), *(log(1, "x" * 10_000) for _ in range(20))))
+    assert [len(line) for line in build._steps[1].log] == [70_000, 70_000]
+
+
 def test_docker_s_stream(sink: Sink) -> None:
     build = Build(Plain(2, sink.fd))
     build.feed(

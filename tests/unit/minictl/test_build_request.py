@@ -1,12 +1,13 @@
 """What flags of `build` come to, where it is not the docker CLI that says so (see tests/conformance)."""
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from minictl import flags
+from minictl import flags, registry_auth
 from minictl.build import context, output, request, session
 from minictl.errors import Failure, UsageError
 from minictl.verbs.build import BUILD
@@ -43,6 +44,30 @@ def test_proxies_of_the_settings_are_passed(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.json").write_text('{"proxies": {"default": {"httpProxy": "http://p"}}}')
     assert request.build_arguments(["http_proxy=x"], HOST) == {"HTTP_PROXY": "http://p", "http_proxy": "x"}
+
+
+def test_credentials_of_every_registry_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = tmp_path / "bin" / "docker-credential-mine"
+    helper.parent.mkdir()
+    helper.write_text(
+        '#!/bin/sh\nif [ "$1" = list ]; then echo \'{"c:1": "u"}\'; exit; fi\n'
+        'read server; echo "{\\"Username\\": \\"u-$server\\", \\"Secret\\": \\"s\\"}"\n'
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{helper.parent}:/usr/bin:/bin")
+    assert registry_auth.header_for_all() == "e30="
+    (tmp_path / "config").mkdir()
+    settings = {"auths": {"a:1": {"auth": base64.b64encode(b"me:pw").decode()}, "empty": {}}}
+    (tmp_path / "config" / "config.json").write_text(json.dumps(settings))
+    found = json.loads(base64.urlsafe_b64decode(registry_auth.header_for_all()))
+    assert found == {"a:1": {"serveraddress": "a:1", "username": "me", "password": "pw"}}
+    settings["credHelpers"] = {"b:1": "mine"}  # type: ignore[assignment]
+    settings["credsStore"] = "mine"  # type: ignore[assignment]
+    (tmp_path / "config" / "config.json").write_text(json.dumps(settings))
+    found = json.loads(base64.urlsafe_b64decode(registry_auth.header_for_all()))
+    assert {name: one["username"] for name, one in found.items()} == {
+        "a:1": "u-a:1", "b:1": "u-b:1", "c:1": "u-c:1", "empty": "u-empty",
+    }  # fmt: skip
 
 
 def test_cache_sources() -> None:
