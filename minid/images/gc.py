@@ -25,6 +25,7 @@ from minid.images.uses import ImageUses
 
 FIRST_AFTER_S = 60.0
 HELD = "a pull, a push or a container being made needs it"
+STOOD_ON = "a container or the build cache needs it"
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class Collector:
         stood_on = set(self._retention.held_layers())
         for diff_id, (_, unpacked_ns) in layers.items():
             if not self._catalog.layer_is_used(diff_id):
-                needed = "a container stands on it" if diff_id in stood_on else self._held(diff_id)
+                needed = STOOD_ON if diff_id in stood_on else self._held(diff_id)
                 part = frozenset([_layer(diff_id)])
                 things.append(Thing("layer", diff_id, unpacked_ns, part, needed=needed))
         for digest, (_, changed_ns) in blobs.items():
