@@ -28,10 +28,14 @@ def stops_published(chain: ListedChain) -> frozenset[int]:
 def advice(chain: ListedChain, chains: Collection[str], bridges: Sequence[str]) -> str:
     """One line for the log. ``chains``: the names of all in the chain's table."""
     where = f"{_FAMILIES.get(chain.family, 'nftables')} {chain.table} {chain.name}"
-    return (
-        f"the firewall chain `{where}` drops what containers and other machines send each other, and no rule "
-        f"of minid's own can prevent that (published ports are proxied meanwhile); {_remedy(chain, chains, bridges)}"
-    )
+    if chain.table == "firewalld":
+        what = "rejects what containers send out by an interface that is in none of its zones"
+    else:
+        what = (
+            "drops what containers and other machines send each other, and no rule in minid's own table can "
+            "prevent that (published ports are proxied meanwhile; --forward-policy=accept puts rules at its end)"
+        )
+    return f"the firewall chain `{where}` {what}; {_remedy(chain, chains, bridges)}"
 
 
 def _remedy(chain: ListedChain, chains: Collection[str], bridges: Sequence[str]) -> str:

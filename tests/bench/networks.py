@@ -12,43 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests import archives, images
 from tests.bench import http_load
 from tests.bench.contenders import DockerContender, MinidContender
 from tests.bench.measures import Measure, interleaved, milliseconds, ratio
-from tests.engine import Dockerd, Minid
-from tests.netns import Namespace
+from tests.machines import HOST4, IMAGE, DockerdOfItsOwn, Machine, MinidOfItsOwn, busybox_archive
 
-IMAGE = "bench/busybox:1"
-HOST, OUTSIDE = "10.9.0.1", "10.9.0.2"
 PYTHON = "/usr/bin/python3"  # Debian's: what it needs is below /usr
 CONNECTIONS = 32
-
-
-class _NetworkedMinid(Minid):
-    def network_flags(self) -> list[str]:
-        return ["--bridge", "minid0"]
-
-
-class _NetworkedDockerd(Dockerd):
-    def command(self) -> list[str]:
-        return [
-            *("dockerd", "--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
-            *("-H", self.host, "--pidfile", str(self.pidfile), "--live-restore"),
-        ]
-
-
-class _InNamespace:
-    """A contender whose daemon sees a machine with one neighbour, ``outside``."""
-
-    def __init__(self) -> None:
-        self.host, self.outside = Namespace(), Namespace()
-        self.outside.join(self.host, "", "out0", f"{OUTSIDE}/24")
-        self.host.sh("ip link set out0 up", f"ip addr add {HOST}/24 dev out0")
-
-    def close(self) -> None:
-        self.outside.close()
-        self.host.close()
 
 
 class NetworkedMinid(MinidContender):
@@ -56,7 +26,7 @@ class NetworkedMinid(MinidContender):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.engine = _NetworkedMinid(root)
+        self.engine = MinidOfItsOwn(root)
 
 
 class NetworkedDocker(DockerContender):
@@ -64,23 +34,22 @@ class NetworkedDocker(DockerContender):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.engine = _NetworkedDockerd(root)
+        self.engine = DockerdOfItsOwn(root)
 
 
 Networked = NetworkedMinid | NetworkedDocker
 
 
 @contextmanager
-def machines(names: list[str], place: Path) -> Iterator[list[tuple[Networked, _InNamespace]]]:
+def machines(names: list[str], place: Path) -> Iterator[list[tuple[Networked, Machine]]]:
     """The engines of these names, each on its machine, with the image."""
     kinds: list[type[Networked]] = [NetworkedMinid, NetworkedDocker]
-    archive = place / "busybox.tar"
-    archive.write_bytes(archives.tar(archives.legacy_members(images.busybox(), IMAGE)))
-    found: list[tuple[Networked, _InNamespace]] = []
+    archive = busybox_archive(place)
+    found: list[tuple[Networked, Machine]] = []
     try:
         for kind in kinds:
             if kind.name in names:
-                found.append((kind(place / f"net-{kind.name}"), _InNamespace()))
+                found.append((kind(place / f"net-{kind.name}"), Machine()))
                 contender, machine = found[-1]
                 machine.host.inside(contender.start)
                 contender("load", "-i", str(archive))
@@ -135,13 +104,13 @@ def twenty(contenders: list[Networked], rounds: int) -> Measure:
     return ratio(Measure("20 detached starts, 4 at a time", "ms", milliseconds(times), limit=0.25, aim=0.12))
 
 
-def requests(found: list[tuple[Networked, _InNamespace]], rounds: int) -> list[Measure]:
+def requests(found: list[tuple[Networked, Machine]], rounds: int) -> list[Measure]:
     """HTTP requests a second through a published port, from another machine and from the host itself.
 
     Docker leads the first in the kernel, and gives the second to its userland proxy.
     """
     ways: list[tuple[str, bool, str, float | None]] = [
-        ("HTTP requests/s to -p 80 from another machine", True, HOST, 0.95),
+        ("HTTP requests/s to -p 80 from another machine", True, HOST4, 0.95),
         ("HTTP requests/s to -p 80 by 127.0.0.1", False, "127.0.0.1", 1.0),
         ("HTTP requests/s to -p 80 by ::1", False, "::1", None),
     ]
@@ -157,7 +126,7 @@ def requests(found: list[tuple[Networked, _InNamespace]], rounds: int) -> list[M
     try:
         for title, other_machine, address, floor in ways:
 
-            def runner(machine: _InNamespace, other: bool, address: str) -> Callable[[], float]:
+            def runner(machine: Machine, other: bool, address: str) -> Callable[[], float]:
                 space = machine.outside if other else machine.host
                 command = [sys.executable, "-IS", program, "load", address, "5000", "1", str(CONNECTIONS)]
 
