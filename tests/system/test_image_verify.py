@@ -180,3 +180,20 @@ def test_a_large_layer_takes_little_memory(
     grown = peak_kb() - before
     print(f"verify of 120 MB: {grown} kB more", file=sys.stderr)
     assert grown < 30_000
+
+
+def test_built_here(started: tuple[Engine, Cli, str], tmp_path: Path) -> None:
+    """A layer that a build has made has no blob: it is packed again, and hashed."""
+    engine, minictl, name = started
+    (tmp_path / "Dockerfile").write_text(f"FROM {name}\nCOPY added /added\n")
+    (tmp_path / "added").write_text("by the build\n")
+    minictl.ok("build", "-t", "built:1", str(tmp_path))
+    good = minictl.ok("image", "verify", "built:1")
+    assert good.endswith("nothing is wrong") and good.count("packed again and hashed") == 1, good
+    added = unpacked(engine, minictl, "built:1", 2) / "added"
+    status = added.stat()
+    added.write_text("By the build\n")
+    os.utime(added, ns=(status.st_atime_ns, status.st_mtime_ns))
+    found = minictl("image", "verify", "-q", "--repair", "built:1")
+    assert found.code == 1
+    assert "has been changed on disk" in found.out and "build the image again" in found.out, found.out
