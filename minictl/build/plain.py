@@ -16,6 +16,7 @@ class Plain:
         self._fd = fd
         self._stream_fd = stream_fd
         self._current: Step | None = None
+        self._pending: list[str] = []
 
     def changed(self, step: Step) -> None:
         self._turn_to(step)
@@ -37,6 +38,13 @@ class Plain:
     def streamed(self, text: str) -> None:
         write_all(self._stream_fd, text.encode("utf-8", "replace"))
 
+    def flush(self) -> None:
+        """All at once: a command that prints a million lines costs no million writes."""
+        if self._pending:
+            data = "\n".join(self._pending) + "\n"
+            self._pending = []
+            write_all(self._fd, data.encode("utf-8", "replace"))
+
     def tick(self) -> float | None:
         return None
 
@@ -53,7 +61,7 @@ class Plain:
         self._write(f"#{step.number} {step.title}")
 
     def _write(self, line: str) -> None:
-        write_all(self._fd, f"{line}\n".encode("utf-8", "replace"))
+        self._pending.append(line)
 
 
 class Quiet:
@@ -66,6 +74,9 @@ class Quiet:
         pass
 
     def streamed(self, text: str) -> None:
+        pass
+
+    def flush(self) -> None:
         pass
 
     def tick(self) -> float | None:

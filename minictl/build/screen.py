@@ -47,6 +47,9 @@ class Screen:
         self._erase()
         write_all(self._fd, text.encode("utf-8", "replace"))
 
+    def flush(self) -> None:
+        pass  # `tick` draws when it is time
+
     def tick(self) -> float | None:
         """Redraws ten times a second, however often steps change."""
         now_s = time.monotonic()

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Display(Protocol):
-        """Where a build is shown. `changed` after each change of a step, `printed` for each line that one printed."""
+        """Where a build is shown. `changed` after each change of a step, `printed` for each line that one printed,
+        `flush` after all that came at once.
+        """
 
         def changed(self, step: Step) -> None: ...
 
         def printed(self, step: Step, line: str) -> None: ...
 
         def streamed(self, text: str) -> None: ...
+
+        def flush(self) -> None: ...
 
         def tick(self) -> float | None: ...
 
@@ -107,6 +111,7 @@ class Build:
         self._count += 1
         step = Step(self._count, name)
         self._display.changed(step)
+        self._display.flush()
         return step
 
     def update(self, step: Step, details: str, state: str) -> None:
@@ -114,6 +119,7 @@ class Build:
         step.duration_s = step.elapsed_s
         step.state = state
         self._display.changed(step)
+        self._display.flush()
 
     def note(self, step: Step, details: str) -> None:
         """What a step is doing, which is worth showing only where it is redrawn."""
@@ -135,6 +141,7 @@ class Build:
         for message in messages:
             if isinstance(message, dict):
                 self.take(message)
+        self._display.flush()
 
     def finish(self) -> None:
         """The answer has ended: what came without an end of line counts, too."""
@@ -142,6 +149,7 @@ class Build:
             if isinstance(message, dict):
                 self.take(message)
         self._rest = b""
+        self._display.flush()
 
     def take(self, message: dict[str, Any]) -> None:
         if "step" in message:
