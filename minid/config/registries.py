@@ -214,6 +214,8 @@ def _fields(node: Located, known: tuple[str, ...]) -> dict[str, Located]:
 
 
 def _url(text: str, line: int) -> str:
+    if "@" in text:  # first, so that no message shows it
+        raise Wrong("a URL must not hold a user name or password; use header", line)
     try:
         url = urlsplit(text.strip())
         usable = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
@@ -223,8 +225,6 @@ def _url(text: str, line: int) -> str:
         raise Wrong(f"{text!r} is not a URL with http:// or https://", line)
     if url.query or url.fragment:
         raise Wrong(f"{text!r}: the URL of a host has no query and no fragment", line)
-    if url.username or url.password:
-        raise Wrong("a URL must not hold a user name or password; use header", line)
     return text.strip().rstrip("/")
 
 

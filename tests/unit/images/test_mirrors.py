@@ -517,6 +517,8 @@ def test_the_example_of_the_documentation_is_right() -> None:
         ('[host."https://x"]\nspeed = 1', "speed: unknown key"),
         ('[host."ftp://x"]', "is not a URL with http:// or https://"),
         ('[host."https://me:pw@x"]', "must not hold a user name or password"),
+        ('[host."me:pw@x"]', "must not hold a user name or password"),
+        ('[host."https://me:pw@x y"]', "must not hold a user name or password"),
         ('hosts = "x"', "in hosts.toml each host is a table"),
         ('host = "x"', "expected tables"),
         ("server = 5", "expected text, got the number 5"),
