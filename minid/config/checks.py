@@ -103,13 +103,13 @@ def insecure_registry(raw: str) -> str:
 
 def registry_mirror(raw: str) -> str:
     """``http(s)://host[:port]`` with a trailing slash, as dockerd keeps it."""
+    if "@" in raw:  # first, so that no message shows it
+        raise ValueError("a mirror's URL must not hold a user name or password")
     url = urlsplit(raw.strip())
     if url.scheme not in ("http", "https") or not url.netloc:
         raise ValueError(f"{raw!r} is not a URL with http:// or https://")
     if url.query or url.fragment:
         raise ValueError(f"{raw!r}: a mirror's URL has no query and no fragment")
-    if url.username or url.password:
-        raise ValueError("a mirror's URL must not hold a user name or password; use minictl login")
     return raw.strip().rstrip("/") + "/"
 
 
