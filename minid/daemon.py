@@ -12,6 +12,7 @@ from minid import hostinfo, logfmt, sdnotify
 from minid.api.listeners import Listener, open_listeners
 from minid.api.server import Server
 from minid.api.services import Services
+from minid.api.tls import TlsContexts, TlsFiles
 from minid.build.service import Builds
 from minid.config import Config
 from minid.config import reload as reload_config
@@ -58,6 +59,7 @@ PRELOAD = (
 )
 
 HOUSEKEEPING_S = 3600.0
+TLS_DIRECTORY = Path("/etc/minid/tls")
 
 log = logging.getLogger(__name__)
 
@@ -259,8 +261,15 @@ async def _serve(config: Config, listeners: list[Listener]) -> None:
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     await daemon.start()
     server = Server(daemon.services())
+    contexts = _tls_contexts(config)
     for listener in listeners:
-        await server.serve(listener.sock)
+        if contexts is not None and listener.address.startswith("tcp://"):
+            await server.serve_tls(listener.sock, contexts)
+        else:
+            await server.serve(listener.sock)
+        if listener.address.startswith("tcp://") and not config.tlsverify:
+            told = {"address": listener.address, "insecure_tcp_i_know": config.insecure_tcp_i_know}
+            log.warning("WHOEVER REACHES THIS PORT IS ROOT ON THIS MACHINE", extra=told)
     sdnotify.notify("READY=1")
     log.info(
         "listening", extra={"hosts": ",".join(config.hosts), "storage_driver": daemon.snapshots.driver_name}
@@ -298,6 +307,19 @@ def _collection(config: Config) -> Schedule | None:
         return None
     policy = Policy(gc.max_age_s, gc.max_size_bytes, gc.min_free_bytes, gc.tagged)
     return Schedule(policy, gc.interval_s)
+
+
+def _tls_contexts(config: Config) -> TlsContexts | None:
+    """How TCP clients are spoken to; None: without TLS. ``StartupError``."""
+    if not (config.tls or config.tlsverify):
+        return None
+    files = TlsFiles(
+        Path(config.tlscert or TLS_DIRECTORY / "cert.pem"),
+        Path(config.tlskey or TLS_DIRECTORY / "key.pem"),
+        Path(config.tlscacert or TLS_DIRECTORY / "ca.pem") if config.tlsverify else None,
+        Path(config.tlscrl) if config.tlscrl else None,
+    )
+    return TlsContexts(files)
 
 
 def _seccomp_profile(config: Config) -> str:

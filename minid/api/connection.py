@@ -19,7 +19,7 @@ from aiohttp import web
 
 from minid.api.answers import json_response
 from minid.api.failure import BodyTooLarge
-from minid.api.peer import Peer, find_peer
+from minid.api.peer import Peer, RemotePeer, find_peer
 from minid.errors import InvalidParameter
 
 HIJACKABLE = re.compile(
@@ -63,12 +63,15 @@ class Connection(web.RequestHandler):
         self._taken = False
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self.answering = False  # the headers of a streamed answer are out
-        self.peer: Peer | None = None
+        self.peer: Peer | RemotePeer | None = (
+            None  # set before the connection is made if the socket does not tell
+        )
 
     # --- what the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.peer = find_peer(transport.get_extra_info("socket"))
+        if self.peer is None:
+            self.peer = find_peer(transport.get_extra_info("socket"))
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The sockets the daemon listens on: made here (``unix://``) or handed over by systemd (``fd://``).
+"""The sockets the daemon listens on: made here (``unix://``, ``tcp://``) or handed over by systemd (``fd://``).
 
 A unix socket is bound beside its name, given its owner and mode, put to listening, and only then renamed into
 place: at no moment can someone connect who may not. Sources: ``unix(7)``, ``sd_listen_fds(3)``,
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from minid.config.tcp import split
 from minid.exits import ExitStatus, StartupError
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Listener:
 def open_listeners(
     hosts: Sequence[str], group: str, environment: MutableMapping[str, str] | None = None
 ) -> list[Listener]:
-    """Listen on every address in ``hosts`` (``unix://PATH``, ``fd://``, ``fd://3``, ``fd://NAME``).
+    """Listen on every address in ``hosts`` (``unix://PATH``, ``tcp://HOST:PORT``, ``fd://``, ``fd://3``, ``fd://NAME``).
 
     ``group`` (a name or number, "" for none) owns the unix sockets beside root. Takes systemd's variables out
     of ``environment`` (default: the process's), so that no child sees them. Raises ``StartupError`` (SOCKET),
@@ -64,10 +65,14 @@ def open_listeners(
             scheme, _, rest = address.partition("://")
             if scheme == "unix":
                 listeners.append(_listen(Path(rest), group))
+            elif scheme == "tcp":
+                listeners.append(_listen_tcp(address))
             elif scheme == "fd":
                 listeners.extend(_handed_over(address, rest, inherited, used))
             else:
-                raise StartupError(ExitStatus.SOCKET, f"{address}: only unix:// and fd:// can be listened on")
+                raise StartupError(
+                    ExitStatus.SOCKET, f"{address}: only unix://, tcp:// and fd:// can be listened on"
+                )
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -188,6 +193,33 @@ def _inode(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+# tcp://
+
+
+def _listen_tcp(address: str) -> Listener:
+    host, port = split(address)
+    try:
+        return Listener(address, _bound_tcp("127.0.0.1" if host == "localhost" else host, port))
+    except OSError as error:
+        raise StartupError(
+            ExitStatus.SOCKET, f"{address}: cannot be listened on: {error.strerror or error}"
+        ) from error
+
+
+def _bound_tcp(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 # fd://
 
 
@@ -237,7 +269,7 @@ def _adopted(number: int, name: str) -> Listener:
         sock.detach()
         raise StartupError(
             ExitStatus.SOCKET,
-            f"{address} ({name}): not a listening unix stream socket; this version does not listen on TCP",
+            f"{address} ({name}): not a listening unix stream socket: let minid listen on TCP itself (-H tcp://…)",
         )
     sock.setblocking(False)
     return Listener(address, sock)

@@ -20,6 +20,7 @@ from minid import API_VERSION, MIN_API_VERSION, __version__
 from minid.api import failure
 from minid.api.call import Call
 from minid.api.connection import Connection
+from minid.api.peer import RemotePeer
 from minid.api.routes import (
     archive,
     attach,
@@ -38,6 +39,7 @@ from minid.api.routes import (
 )
 from minid.api.routing import Match, Router
 from minid.api.services import Services
+from minid.api.tls import TlsContexts, TlsFront
 from minid.errors import InvalidParameter, MinidError
 
 HEADERS = {
@@ -95,6 +97,7 @@ class Server:
         self._services = replace(services, engine_id=services.engine_id or services.info().id)
         self._http = HttpServer(self._handle)
         self._listeners: list[asyncio.AbstractServer] = []
+        self._fronts: list[TlsFront] = []
         self._running: set[asyncio.Task[Any]] = set()  # operations that always run to their end
         self._stoppable: set[asyncio.Task[Any]] = set()
 
@@ -104,16 +107,32 @@ class Server:
         listener.setblocking(False)
         self._listeners.append(await loop.create_server(self._http, sock=listener))
 
+    async def serve_tls(self, listener: socket.socket, contexts: TlsContexts) -> None:
+        """The same on a TCP socket, with TLS and by the certificates of clients."""
+        self._fronts.append(TlsFront(listener, contexts, self._adopt))
+
+    async def _adopt(self, sock: socket.socket, peer: RemotePeer) -> None:
+        def connection() -> Connection:
+            made = self._http()
+            made.peer = peer
+            return made
+
+        await asyncio.get_running_loop().connect_accepted_socket(connection, sock)
+
     async def close(self, *, timeout_s: float = 5.0) -> None:
         """Stop listening, end what only streams, let the rest finish for ``timeout_s``, cut every connection."""
         for listener in self._listeners:
             listener.close()
         self._http.pre_shutdown()
+        for front in self._fronts:
+            front.stop_listening()
         for task in self._stoppable:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=timeout_s)
         await self._http.shutdown(timeout_s)
+        for front in self._fronts:
+            await front.close()
         for task in self._running:
             task.cancel()
         if self._running:
@@ -188,8 +207,7 @@ class Server:
     def _log(self, request: web.BaseRequest, outcome: str, started_s: float) -> None:
         if log.isEnabledFor(logging.INFO):
             connection: Any = request.protocol
-            peer = connection.peer
-            who = f"uid={peer.uid} gid={peer.gid} pid={peer.pid}" if peer else str(connection.peername)
+            who = str(connection.peer or connection.peername)
             took_ms = (time.perf_counter() - started_s) * 1000
             log.info("%s %s: %s in %.1f ms, %s", request.method, request.path_qs, outcome, took_ms, who)
 

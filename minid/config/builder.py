@@ -4,11 +4,14 @@
       gc:
         enabled: true
         defaultKeepStorage: 20GB
+        policy: [{keepStorage: 10GB}, {keepStorage: 50GB, all: true}]
 
-What no image needs is removed after a build, the least recently used first, until at most so much is left. Pure.
+What no image needs is removed after a build, the least recently used first, until at most so much is left. Of policies
+the most generous one counts: there is one kind of record, and no filter tells them apart. Pure.
 Source: docs.docker.com/build/cache/garbage-collection.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +27,29 @@ class BuilderGc:
     keep_bytes: int = KEEP_BYTES
 
 
-_KEYS = {"enabled": ("enabled", BOOL.from_file), "defaultKeepStorage": ("keep_bytes", SIZE.from_file)}
+_SIZES = ("keepStorage", "reservedSpace", "maxUsedSpace", "minFreeSpace")
+
+
+def _policy(node: Located) -> int | None:
+    """What the policies let stay, in bytes."""
+    if not isinstance(node.value, list):
+        raise Wrong(f"expected a list, got {node.described()}", node.line)
+    sizes = []
+    for item in node.value:
+        for key, value in _entries(item, (*_SIZES, "all", "filter", "keepDuration")):
+            if key in ("keepStorage", "maxUsedSpace"):
+                sizes.append(SIZE.from_file(value))
+            elif key == "all":
+                BOOL.from_file(value)
+    return max(sizes, default=None)
+
+
+_KEYS: dict[str, tuple[str, Callable[[Located], Any]]] = {
+    "enabled": ("enabled", BOOL.from_file),
+    "defaultKeepStorage": ("keep_bytes", SIZE.from_file),
+    "defaultReservedSpace": ("keep_bytes", SIZE.from_file),
+    "policy": ("keep_bytes", _policy),
+}
 
 
 def _entries(node: Located, known: tuple[str, ...]) -> list[tuple[str, Located]]:
@@ -38,13 +63,15 @@ def _entries(node: Located, known: tuple[str, ...]) -> list[tuple[str, Located]]
 
 def _from_file(node: Located) -> BuilderGc:
     fields: dict[str, Any] = {}
-    for _, gc in _entries(node, ("gc",)):
-        for key, value in _entries(gc, tuple(_KEYS)):
+    for part, gc in _entries(node, ("gc", "entitlements", "history")):
+        for key, value in _entries(gc, tuple(_KEYS)) if part == "gc" else ():
             name, read = _KEYS[key]
             try:
-                fields[name] = read(value)
+                found = read(value)
             except Wrong as error:
                 raise Wrong(f"gc: {key}: {error}", error.line) from None
+            if found is not None:
+                fields[name] = found
     return BuilderGc(**fields)
 
 

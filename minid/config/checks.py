@@ -14,7 +14,9 @@ _REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa
 
 
 def host(raw: str) -> str:
-    """An address to listen on: ``unix://PATH`` or ``fd://[NUMBER or NAME]`` (``systemd.socket(5)``)."""
+    """An address to listen on: ``unix://PATH``, ``tcp://[HOST][:PORT]`` or ``fd://[NUMBER or NAME]``
+    (``systemd.socket(5)``). A TCP address keeps no port where none was given: TLS decides which one it is.
+    """
     scheme, separator, rest = raw.strip().partition("://")
     if not separator:
         raise ValueError(f"{raw!r} is not an address to listen on: write unix:///path/to.sock or fd://")
@@ -26,12 +28,31 @@ def host(raw: str) -> str:
         return f"unix://{rest}"
     if scheme == "fd":
         return f"fd://{rest.strip('/')}" if rest != "*" else "fd://"
-    if scheme in ("tcp", "http", "https"):
-        raise ValueError(
-            f"{raw}: this version does not listen on TCP, because it cannot yet check who is calling there; "
-            "listen on a unix:// socket and reach it through ssh"
-        )
-    raise ValueError(f"{raw}: {scheme}:// is not understood: use unix:// or fd://")
+    if scheme == "tcp":
+        return _tcp(raw, rest.rstrip("/"))
+    raise ValueError(f"{raw}: {scheme}:// is not understood: use unix://, tcp:// or fd://")
+
+
+def _tcp(raw: str, rest: str) -> str:
+    name, separator, port = rest.rpartition(":")
+    if not separator or port.endswith("]"):
+        name, port = rest, ""
+    bare = name.removeprefix("[").removesuffix("]") if name.startswith("[") else name
+    if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{raw}: {port!r} is no port")
+    if bare and bare != "localhost":
+        try:
+            ipaddress.ip_address(bare)
+        except ValueError:
+            raise ValueError(
+                f"{raw}: {bare!r} is not an address of this machine: write it as a number"
+            ) from None
+    return f"tcp://{name}" + (f":{port}" if port else "")
+
+
+def tls_file(raw: str) -> str:
+    """An absolute path; "" for the usual one."""
+    return absolute_path(raw) if raw else ""
 
 
 def absolute_path(raw: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from minid.config.located import Entries, Located, Wrong, parse
 from minid.config.model import DEFAULT_FILE, Config, ConfigError, Source
 from minid.config.options import BY_KEY, NO_EFFECT, OPTIONS, PROXIES, Option
+from minid.config.tcp import settle_hosts
 
 JSON_FILE_LOG_OPTS = frozenset(
     ("max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag")
@@ -158,6 +159,13 @@ def _build(source: Source, read: _Read) -> Config:
     if not fields["hosts"]:
         fields["hosts"] = (f"unix://{fields['exec_root']}/minid.sock",)
     problems = _log_problems(fields, warnings)
+    fields["hosts"], wrong = settle_hosts(
+        fields["hosts"],
+        tls=fields["tls"] or fields["tlsverify"],
+        verified=fields["tlsverify"],
+        insecure=fields["insecure_tcp_i_know"],
+    )
+    problems += wrong
     problems += _label_conflicts(fields["labels"])
     if fields["registry_mirrors"] and "docker.io" in fields["registries"]:
         problems.append("registry-mirrors and registries both say what is asked for docker.io: take one away")

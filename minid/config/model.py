@@ -79,9 +79,9 @@ class Config:
     features: Mapping[str, bool] = field(default_factory=dict)
     tls: bool = False
     tlsverify: bool = False
-    tlscacert: str = "/etc/minid/tls/ca.pem"
-    tlscert: str = "/etc/minid/tls/cert.pem"
-    tlskey: str = "/etc/minid/tls/key.pem"
+    tlscacert: str = ""  # below /etc/minid/tls
+    tlscert: str = ""  # below /etc/minid/tls
+    tlskey: str = ""  # below /etc/minid/tls
     tlscrl: str = ""
     insecure_tcp_i_know: bool = False
     bridge: str = ""

@@ -116,10 +116,10 @@ OPTIONS: tuple[Option, ...] = (
     # TCP.
     _set("tls", BOOL, False, "TLS on TCP sockets; clients need no certificate"),
     _set("tlsverify", BOOL, False, "TLS on TCP sockets; clients need a certificate of --tlscacert"),
-    _set("tlscacert", text(checks.absolute_path), "/etc/minid/tls/ca.pem", "CA of clients' certificates"),
-    _set("tlscert", text(checks.absolute_path), "/etc/minid/tls/cert.pem", "The server's certificate"),
-    _set("tlskey", text(checks.absolute_path), "/etc/minid/tls/key.pem", "The server's key"),
-    _set("tlscrl", text(), "", "List of revoked certificates of the CA"),
+    _set("tlscacert", text(checks.tls_file), "", "CA of clients' certificates"),
+    _set("tlscert", text(checks.tls_file), "", "The server's certificate"),
+    _set("tlskey", text(checks.tls_file), "", "The server's key"),
+    _set("tlscrl", text(checks.tls_file), "", "List of revoked certificates of the CA"),
     _set("insecure-tcp-i-know", BOOL, False, "Listen on TCP without knowing who calls: whoever reaches the port is root"),
     # Networks.
     _set("bridge", text(checks.interface), "", "Bridge of the default network, or none", short="b"),

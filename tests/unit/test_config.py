@@ -8,6 +8,7 @@ import pytest
 
 from minid.config import Config, ConfigError, Pool, Ulimit, load, reload
 from minid.config.options import BY_KEY, NO_EFFECT, OPTIONS
+from minid.config.tcp import settle_hosts
 
 
 def write(directory: Path, text: str | bytes) -> Path:
@@ -164,7 +165,7 @@ def test_a_daemon_json_is_valid_as_it_stands(tmp_path, indent):
     assert config.default_network_opts == {"bridge": {"com.docker.network.driver.mtu": "1450"}}
     assert config.log_opts["max-file"] == "5"
     warned = {warning.split(": ")[1] for warning in config.warnings}
-    assert {"tls", "runtimes", "exec-opts", "iptables"} <= warned
+    assert {"runtimes", "exec-opts", "iptables"} <= warned
     assert not {"live-restore", "default-runtime", "ip", "icc", "experimental", "selinux-enabled"} & warned
 
 
@@ -212,7 +213,9 @@ def test_an_empty_file_is_the_defaults(tmp_path, empty):
         ("proxies: {ftp-proxy: x}", "FILE:1: proxies.ftp-proxy: unknown key (known are http-proxy, https-proxy, no-proxy)"),
         ("data-root: here", "FILE:1: data-root: 'here' must be an absolute path"),
         ("- a\n- b", "FILE:1: expected keys and values, got a list"),
-        ("hosts: [tcp://0.0.0.0:2375]", "FILE:1: hosts: tcp://0.0.0.0:2375: this version does not listen on TCP"),
+        ("hosts: [tcp://0.0.0.0:2375]", "tcp://0.0.0.0:2375: whoever reaches this port would be root on this machine"),
+        ("hosts: [tcp://0.0.0.0]\ntls: true", "tcp://0.0.0.0:2376: whoever reaches this port would be root"),
+        ("hosts: ['tcp://x:1']", "FILE:1: hosts: tcp://x:1: 'x' is not an address of this machine"),
         ("debug: {", "FILE:1: not valid YAML: "),
         ('debug: "\n\nx: 1', "not valid YAML: "),
         ("a: \x01", "FILE:1: not valid YAML: a character that is not allowed (0x01)"),
@@ -299,3 +302,30 @@ def test_an_option_without_effect_says_so():
         if option.field and option.why == NO_EFFECT:
             name = "effective_log_level" if option.field == "log_level" else option.field
             assert f"onfig.{name}" in text, f"{option.key} is not used: give it a `why`"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "flags", "settled"),
+    [
+        (["tcp://"], {}, ["tcp://127.0.0.1:2375"]),
+        (["tcp://:99"], {}, ["tcp://127.0.0.1:99"]),
+        (["tcp://"], {"tls": True}, ["tcp://127.0.0.1:2376"]),
+        (["tcp://[::1]"], {}, ["tcp://[::1]:2375"]),
+        (["tcp://0.0.0.0", "tcp://0.0.0.0:2376"], {"tls": True, "verified": True}, ["tcp://0.0.0.0:2376"]),
+        (["unix:///x", "tcp://10.0.0.1:5"], {"insecure": True}, ["unix:///x", "tcp://10.0.0.1:5"]),
+    ],
+)
+def test_tcp_addresses(hosts, flags, settled):
+    assert settle_hosts(hosts, **{"tls": False, "verified": False, "insecure": False, **flags}) == (
+        tuple(settled),
+        [],
+    )
+
+
+@pytest.mark.parametrize("host", ["tcp://0.0.0.0:2376", "tcp://[::]:2376", "tcp://10.1.2.3:2376"])
+def test_nobody_is_root_by_knowing_the_port(host):
+    """Without certificates of clients only the loopback may be listened on."""
+    for tls in (False, True):
+        _, problems = settle_hosts([host], tls=tls, verified=False, insecure=False)
+        assert len(problems) == 1 and "--tlsverify" in problems[0]
+        assert settle_hosts([host], tls=tls, verified=False, insecure=True)[1] == []

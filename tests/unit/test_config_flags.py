@@ -102,8 +102,8 @@ def test_wrong_usage(arguments, message):
     [
         (["--mtu", "x"], "--mtu: expected a whole number, got 'x'"),
         (["--debug=maybe"], "--debug: expected true or false, got 'maybe'"),
-        (["-H", "tcp://0.0.0.0:2375"], "-H: tcp://0.0.0.0:2375: this version does not listen on TCP"),
-        (["-H", "npipe://x"], "-H: npipe://x: npipe:// is not understood: use unix:// or fd://"),
+        (["-H", "tcp://0.0.0.0:99999"], "-H: tcp://0.0.0.0:99999: '99999' is no port"),
+        (["-H", "npipe://x"], "-H: npipe://x: npipe:// is not understood: use unix://, tcp:// or fd://"),
         (["-H", "/run/x.sock"], "is not an address to listen on"),
         (["-H", "unix://x.sock"], "the path of a unix socket must be absolute"),
         (["-H", "unix:///" + "x" * 120], "longer than a unix socket's path may be"),

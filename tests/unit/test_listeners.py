@@ -261,7 +261,7 @@ def test_a_tcp_socket_from_systemd_is_refused(handed):
     with socket.socket() as tcp:
         tcp.bind(("127.0.0.1", 0))
         tcp.listen()
-        assert "does not listen on TCP" in hand_over([tcp], ["fd://"])[0]
+        assert "let minid listen on TCP itself" in hand_over([tcp], ["fd://"])[0]
 
 
 def test_fd_without_systemd_is_refused():
