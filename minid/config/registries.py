@@ -34,6 +34,7 @@ DIAL_TIMEOUT_MAX_S = 300.0
 _KEY = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?(?P<path>(?:/[a-z0-9._-]+)+/\*)?"
 )
+_NETLOC = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _PATTERN = re.compile(r"(?:[a-z0-9._-]+/)*(?:[a-z0-9._-]+|\*)")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
@@ -218,7 +219,9 @@ def _url(text: str, line: int) -> str:
         raise Wrong("a URL must not hold a user name or password; use header", line)
     try:
         url = urlsplit(text.strip())
-        usable = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
+        usable = (
+            url.scheme in ("http", "https") and _NETLOC.fullmatch(url.netloc) is not None and url.port != 0
+        )
     except ValueError:
         usable = False
     if not usable or any(character.isspace() for character in text.strip()):

@@ -50,7 +50,10 @@ class Authorizer:
         auth: Auth | None,
         *,
         wants_identity: bool = False,
+        is_own: bool = True,
     ) -> None:
+        """Not ``is_own``: a mirror, which credentials from ``login`` do not go to."""
+        self._advice = "log in first" if is_own else "a header in its rule can hold them (docs/registries.md)"
         self._transport = transport
         self._access = access
         self._host = access.host
@@ -74,7 +77,7 @@ class Authorizer:
                 return _bearer(await self._token(challenge))
             if challenge.scheme == "basic":
                 if not self._auth.username:
-                    raise Unauthorized(f"registry {self._host}: no basic auth credentials: log in first")
+                    raise Unauthorized(f"registry {self._host}: no basic auth credentials: {self._advice}")
                 header = self._basic()
                 if header == refused:
                     raise Unauthorized(f"registry {self._host}: unauthorized: incorrect username or password")
@@ -138,7 +141,7 @@ class Authorizer:
         if response.status in (400, 401, 403):
             if self._auth.username or self._auth.identity_token:
                 raise Unauthorized(f"{server}: unauthorized: incorrect username or password")
-            raise Unauthorized(f"{server}: refused an anonymous token ({response.status}): log in first")
+            raise Unauthorized(f"{server}: refused an anonymous token ({response.status}): {self._advice}")
         if response.status != 200:
             raise Failed(f"{server}: answered {response.status} instead of a token")
         data = await read_limited(response, ANSWER_MAX_BYTES, "a token")

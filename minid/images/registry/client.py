@@ -115,6 +115,7 @@ class Repository:
             self.place.access,
             f"repository:{self.place.path}:pull",
             auth if self.place.is_own else None,
+            is_own=self.place.is_own,
         )
         self.retry_delays_s = retry_delays_s
         self._reached = False

@@ -76,7 +76,9 @@ class Destination:
         self.auth = auth if self.place.is_own else None
         self.host = self.place.host
         self._scope = f"repository:{self.place.path}:pull,push"
-        self._authorizer = Authorizer(transport, self.place.access, self._scope, self.auth)
+        self._authorizer = Authorizer(
+            transport, self.place.access, self._scope, self.auth, is_own=self.place.is_own
+        )
         self._for_mounts: dict[str, Authorizer] = {}
         self.reached = False  # whether it has ever answered
 

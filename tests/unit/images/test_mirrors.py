@@ -1,6 +1,8 @@
 """Mirrors: the order of hosts, what they are asked for, when the next one is, and that nobody is believed blindly."""
 
+import json
 import logging
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -8,9 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
 
 from minid.config.located import Wrong, parse
-from minid.config.registries import RegistryHost, RegistryRule, problems_of_hosts_toml, registries
+from minid.config.registries import (
+    RegistryHost,
+    RegistryRule,
+    problems_of_hosts_toml,
+    read_hosts_toml,
+    registries,
+)
 from minid.errors import Failed, NotFound, Unauthorized
 from minid.images.reference import parse as parse_reference
 from minid.images.registries import Registries
@@ -582,5 +593,52 @@ async def test_nothing_changes_when_a_reload_fails(world: World) -> None:
 async def test_a_mirror_that_wants_credentials_and_nobody_else(world: World) -> None:
     world.mirror.basic = ("me", "the-secret")
     world.rule(world.host(), fallback=False)
-    with pytest.raises(Unauthorized, match="no basic auth credentials"):
+    with pytest.raises(Unauthorized, match="no basic auth credentials: a header in its rule can hold them"):
         await world.pull(auth=PASSWORD)
+
+
+# anything at all
+
+_SCALARS = st.none() | st.booleans() | st.integers(-5, 70000) | st.floats() | st.text(max_size=12)
+_WORDS = st.sampled_from(
+    (
+        *("*", "hosts", "server", "fallback", "url", "ca", "client", "rewrite", "header", "capabilities"),
+        *("skip_verify", "override_path", "dial_timeout", "docker.io", "x.example:5000", "x/*", "https://x"),
+        *("http://[::1]:5000/a", "pull"),
+    )
+)
+_VALUES = st.recursive(
+    _SCALARS | _WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(_WORDS | st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(_VALUES)
+def test_any_value_is_a_rule_or_wrong(value: Any) -> None:
+    """And what is a rule makes routes whose addresses are addresses."""
+    try:
+        rules = registries(parse(json.dumps(value).encode()))
+    except Wrong:
+        return
+    hosts = Hosts(rules, (), ())
+    for name in ("busybox", "x.example:5000/x/app", "other.example/a"):
+        for place in hosts.route(parse_reference(name)).places:
+            assert URL(place.url).host
+            assert place.target("/tags/list").startswith("/") or not place.root
+
+
+@given(
+    st.text(max_size=60)
+    | st.builds(lambda url, key: f'[host."{url}"]\n{key} = 1', st.text(max_size=9), _WORDS)
+)
+def test_any_hosts_toml_is_a_rule_or_wrong(text: str) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "hosts.toml"
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        try:
+            read_hosts_toml(path)
+        except Wrong as error:
+            assert str(path) in str(error)
