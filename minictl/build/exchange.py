@@ -39,7 +39,7 @@ class Exchange:
         body: Iterator[bytes],
         *,
         attendant: Attendant | None = None,
-        on_sent: Callable[[int, bool], None] = lambda total, finished: None,
+        on_sent: Callable[[int, bool], None] | None = None,
         on_tick: Callable[[], float | None] = lambda: None,
     ) -> None:
         """`on_sent(bytes of the body so far, all of it)`; `on_tick` is called at every turn, and gives the seconds
@@ -125,7 +125,7 @@ class Exchange:
         self._pending = self._pending[sent:]
         if self._last and not self._pending:
             self._sending = False
-            self._on_sent(self._total, True)
+            self._tell(finished=True)
 
     def _next_chunk(self) -> bool:
         if self._last:
@@ -134,8 +134,12 @@ class Exchange:
             if part:
                 self._total += len(part)
                 self._pending = memoryview(b"%x\r\n%b\r\n" % (len(part), part))
-                self._on_sent(self._total, False)
+                self._tell(finished=False)
                 return True
         self._last = True
         self._pending = memoryview(b"0\r\n\r\n")
         return True
+
+    def _tell(self, *, finished: bool) -> None:
+        if self._on_sent:
+            self._on_sent(self._total, finished)

@@ -13,10 +13,14 @@ from minictl.mounts import fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from minictl.build.tree import Tree
     from minictl.engine import Engine
     from minictl.flags import Options
+
+    Send = Callable[[str, str, Tree], None]  # path, name, files
 
 _LARGEST_SECRET = 500 * 1024  # as BuildKit's
 _ELSEWHERE = ("docker-image://", "oci-layout://", "target:")
@@ -26,7 +30,7 @@ def wanted(options: Options) -> bool:
     return bool(options["secret"] or options["ssh"] or options["build-context"])
 
 
-def begin(options: Options, engine: Engine) -> str:
+def begin(options: Options, engine: Engine, send: Send) -> str:
     """Opens a session with all that the flags name, sends the contexts, and gives its id. Raises Failure."""
     places = contexts(options["build-context"])
     body: dict[str, Any] = {
@@ -36,6 +40,7 @@ def begin(options: Options, engine: Engine) -> str:
     elsewhere = {name: place for name, place in places.items() if _is_elsewhere(place)}
     if elsewhere:
         body["contexts"] = elsewhere
+    trees = {name: context.named(place) for name, place in places.items() if name not in elsewhere}
     try:
         session: str = engine.call("POST", "/build/session", body=body)["id"]
     except ApiError as error:
@@ -44,18 +49,8 @@ def begin(options: Options, engine: Engine) -> str:
         raise Failure(
             "--secret, --ssh and --build-context need minid: this daemon does not know how to ask for them"
         ) from None
-    for name, place in places.items():
-        if name not in elsewhere:
-            tree = context.named(place)
-            response = engine.request(
-                "POST",
-                f"/build/session/{session}/context",
-                {"name": name},
-                tree.stream(),
-                {"Content-Type": "application/x-tar"},
-            )
-            response.read()
-            engine.release(response)
+    for name, tree in trees.items():
+        send(f"/build/session/{session}/context", name, tree)
     return session
 
 

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from minictl.build.agent import Agents
     from minictl.build.context import Context
     from minictl.build.steps import Display
+    from minictl.build.tree import Tree
     from minictl.engine import Engine
     from minictl.flags import Options
 
+_TAR = {"Content-Type": "application/x-tar"}
 _PROGRESS = ("auto", "plain", "tty", "quiet", "rawjson")
 
 
@@ -77,26 +79,23 @@ def _run(
     agents: Agents | None = None
     try:
         if session.wanted(options):
-            query["session"] = session.begin(options, engine)
+            query["session"] = session.begin(
+                options, engine, lambda path, name, tree: _send_further(engine, made, path, name, tree)
+            )
             if options["ssh"]:
                 from minictl.build.agent import Agents
 
                 agents = Agents(engine, query["session"], session.ssh_sources(options["ssh"]))
         headers = {"X-Registry-Config": registry_auth.header_for_all()}
-        if chosen.body is None:
-            body: Iterator[bytes] = iter(())
-        else:
-            headers["Content-Type"] = "application/x-tar"
+        body: Iterator[bytes] = iter(())
+        sending = None
+        if chosen.body is not None:
+            headers |= _TAR
             body = _packed(chosen.body) if options["compress"] else chosen.body
+            sending = _Sending(made, "[internal] load build context", chosen.tree)
         connection, head = engine.begin("/build", query, headers)
         exchange = Exchange(
-            engine,
-            connection,
-            head,
-            body,
-            attendant=agents,
-            on_sent=_Sending(made, chosen),
-            on_tick=made.tick,
+            engine, connection, head, body, attendant=agents, on_sent=sending, on_tick=made.tick
         )
         exchange.run(_raw(made) if raw else made.feed)
         made.finish()
@@ -105,25 +104,32 @@ def _run(
             agents.close()
 
 
-class _Sending:
-    """Shows the sending of the context as a step of its own."""
+def _send_further(engine: Engine, made: Build, path: str, name: str, tree: Tree) -> None:
+    """One more context (`--build-context`); its answer has nothing in it."""
+    connection, head = engine.begin(path, {"name": name}, _TAR)
+    sending = _Sending(made, f"[internal] load build context {name}", tree)
+    Exchange(engine, connection, head, tree.stream(), on_sent=sending, on_tick=made.tick).run(
+        lambda data: None
+    )
 
-    def __init__(self, made: Build, chosen: Context) -> None:
+
+class _Sending:
+    """Shows the sending of a context as a step of its own."""
+
+    def __init__(self, made: Build, title: str, tree: Tree | None) -> None:
         self._made = made
-        self._step = made.own_step("[internal] load build context") if chosen.body is not None else None
-        self._chosen = chosen
+        self._step = made.own_step(title)
+        self._tree = tree
 
     def __call__(self, total: int, finished: bool) -> None:
-        if self._step is None:
-            return
         details = f"sending {units.human_size(total)}"
-        if self._chosen.tree and self._chosen.tree.skipped:
-            count = len(self._chosen.tree.skipped)
+        if self._tree and self._tree.skipped:
+            count = len(self._tree.skipped)
             details += f", without {count} socket{'s' if count > 1 else ''}"
-        if not finished:
+        if finished:
+            self._made.update(self._step, details, "done")
+        else:
             self._made.note(self._step, details)
-            return
-        self._made.update(self._step, details, "done")
 
 
 def _display(options: Options, *, to_stdout: bool) -> Display:

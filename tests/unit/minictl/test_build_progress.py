@@ -155,7 +155,6 @@ class Emulator:
 
     def __init__(self, rows: int, columns_: int) -> None:
         self.master, self.fd = os.openpty()
-        os.set_blocking(self.master, False)
         self.lines = [""]
         self.row = 0
         self.resize(rows, columns_)
@@ -167,10 +166,11 @@ class Emulator:
     @property
     def text(self) -> list[str]:
         """All lines, those that have scrolled away too, without trailing blanks and empty ones."""
-        try:
-            self._feed(os.read(self.master, 1 << 20).decode())
-        except BlockingIOError:
-            pass
+        os.write(self.fd, b"\a")  # the kernel passes on what is written later, by a thread of its own
+        data = b""
+        while not data.endswith(b"\a"):
+            data += os.read(self.master, 1 << 16)
+        self._feed(data.removesuffix(b"\a").decode())
         return [line.rstrip() for line in self.lines if line.strip()]
 
     def _feed(self, text: str) -> None:
