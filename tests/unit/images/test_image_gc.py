@@ -116,7 +116,7 @@ async def test_a_pull_in_progress_loses_nothing(place: Place, registry: InProces
     registry.stall[built.layer_digests[2]] = big // 2
     pull = asyncio.create_task(place.images.pull(f"{registry.address}/app", progress=place.tell))
     await asyncio.wait_for(registry.stalled.wait(), 10)
-    await until(lambda: place.layers.has(built.diff_ids[1]))
+    await until(lambda: place.images._catalog.has_layer(built.diff_ids[1]))
 
     report = await place.images.collect(EVERYTHING)
     assert [verdict.thing.id for verdict in report.collected] == [shared.id]
@@ -138,7 +138,7 @@ async def test_what_an_interrupted_pull_has_left_goes_by_age(
     registry.stall[built.layer_digests[1]] = big // 2
     pull = asyncio.create_task(place.images.pull(f"{registry.address}/app", progress=place.tell))
     await asyncio.wait_for(registry.stalled.wait(), 10)
-    await until(lambda: place.layers.has(built.diff_ids[0]))
+    await until(lambda: place.images._catalog.has_layer(built.diff_ids[0]))
     pull.cancel()
     await asyncio.wait([pull])
     assert len(place.files()) >= 3
