@@ -257,6 +257,7 @@ class Build:
                 "workdir": state.workdir,
                 "mounts": mounts.keys,
                 "security": run.security,
+                "network": run.network,
                 "epoch": self._request.epoch_s,
                 "platform": str(self._platform),
             }

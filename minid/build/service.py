@@ -43,7 +43,7 @@ from minid.layout import Layout
 from minid.shim.client import Jobs
 from minid.state import Database
 
-DOCKERFILE_MAX_BYTES = 4 << 20
+DOCKERFILE_MAX_BYTES = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -140,8 +140,8 @@ class Builds:
         """
         if request.squash:
             raise Unsupported("--squash is not supported: use a multi-stage build to leave layers behind")
-        dockerfile = parse(await self._dockerfile(request, context), name=request.dockerfile)
-        self._warn(request, dockerfile, report)
+        dockerfile = await self._parse(request, context)
+        await self._warn(request, dockerfile, report)
         await self._take_out_ignored(request, context)
         build = Build(
             request,
@@ -163,18 +163,22 @@ class Builds:
 
     async def check(self, request: BuildRequest, context: Context) -> list[BuildWarning]:
         """The well-known mistakes in the Dockerfile. Raises DockerfileError."""
-        dockerfile = parse(await self._dockerfile(request, context), name=request.dockerfile)
-        return self._warnings(request, dockerfile)
+        return await self._warnings(request, await self._parse(request, context))
 
-    def _warnings(self, request: BuildRequest, dockerfile: Dockerfile) -> list[BuildWarning]:
+    async def _parse(self, request: BuildRequest, context: Context) -> Dockerfile:
+        """In a thread: a large file takes its time."""
+        text = await self._dockerfile(request, context)
+        return await asyncio.to_thread(parse, text, name=request.dockerfile)
+
+    async def _warnings(self, request: BuildRequest, dockerfile: Dockerfile) -> list[BuildWarning]:
         setting = request.arguments.get("BUILDKIT_DOCKERFILE_CHECK")
         options = parse_options(setting) if setting else None
-        found = check(dockerfile, options=options)
+        found = await asyncio.to_thread(check, dockerfile, options=options)
         return [BuildWarning(each.rule, each.message, each.location.first) for each in found]
 
-    def _warn(self, request: BuildRequest, dockerfile: Dockerfile, report: Report) -> None:
+    async def _warn(self, request: BuildRequest, dockerfile: Dockerfile, report: Report) -> None:
         """Tell the warnings; InvalidParameter if ``# check=error=true`` makes them errors."""
-        warnings = self._warnings(request, dockerfile)
+        warnings = await self._warnings(request, dockerfile)
         for warning in warnings:
             report(warning)
         setting = request.arguments.get("BUILDKIT_DOCKERFILE_CHECK") or dockerfile.directives.check
