@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -616,6 +616,7 @@ _VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_VALUES)
 def test_any_value_is_a_rule_or_wrong(value: Any) -> None:
     """And what is a rule makes routes whose addresses are addresses."""
@@ -630,6 +631,7 @@ def test_any_value_is_a_rule_or_wrong(value: Any) -> None:
             assert place.target("/tags/list").startswith("/") or not place.root
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=60)
     | st.builds(lambda url, key: f'[host."{url}"]\n{key} = 1', st.text(max_size=9), _WORDS)
