@@ -68,7 +68,7 @@ class LayerStore(Protocol):
         diff_ids: Sequence[str],
         *,
         latest_s: int | None = None,
-        mountpoints: Sequence[str] = (),
+        mountpoints: Sequence[str] | None = None,
     ) -> MadeLayer | None:
         """See ``Snapshots.adopt``."""
 

@@ -86,7 +86,7 @@ class Making:
         diff_ids: Sequence[str],
         *,
         latest_s: int | None = None,
-        mountpoints: Sequence[str] = (),
+        mountpoints: Sequence[str] | None = None,
     ) -> str | None:
         """The diff ID of a layer made of what the root file system ``rootfs_id`` has of its own; None for nothing.
 

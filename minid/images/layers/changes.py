@@ -39,13 +39,20 @@ def changes_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
 
 
 def find_changes(
-    rootfs: Mapping[str, Any], layers: Sequence[str], *, paths: bool = True, mountpoints: Iterable[str] = ()
+    rootfs: Mapping[str, Any],
+    layers: Sequence[str],
+    *,
+    paths: bool = True,
+    mountpoints: Iterable[str] | None = (),
 ) -> tuple[list[tuple[str, int]], int]:
     """The changes, in no order, as paths relative to the root (none without ``paths``), and the bytes of own files.
 
-    ``mountpoints``: what was mounted on beside the usual; where it is new and empty, it is no change.
+    ``mountpoints``: what was mounted on beside the usual; where it is new and empty, it is no change. None: nothing
+    was mounted.
     """
-    made = _MOUNTPOINTS.union(*(_with_parents(path) for path in mountpoints))
+    made: frozenset[str] = frozenset()
+    if mountpoints is not None:
+        made = _MOUNTPOINTS.union(*(_with_parents(path) for path in mountpoints))
     found: list[tuple[str, int]] = []
     if rootfs["kind"] == "overlay":
         upper = os.open(rootfs["upper"], OPEN_DIR)

@@ -311,12 +311,13 @@ class Snapshots:
         diff_ids: Sequence[str],
         *,
         latest_s: int | None = None,
-        mountpoints: Sequence[str] = (),
+        mountpoints: Sequence[str] | None = None,
     ) -> Adopted | None:
         """Make a layer of what a root file system (``create_rootfs``) has of its own; None if that is nothing.
 
         Nothing may run in it any more; afterwards there is nothing left but to ``remove_rootfs``. With ``latest_s``
-        no time in the layer is later; ``mountpoints`` were mounted on, and count only if they have content.
+        no time in the layer is later; ``mountpoints`` were mounted on by what ran in it, and like the usual ones count
+        only if they have content; None: nothing has run in it, so that all in it is meant.
         The caller sees to it that the layer reaches the disk. Raises Failed.
         """
         aside = self._root / "aside" / secrets.token_hex(8)
@@ -326,7 +327,7 @@ class Snapshots:
             "layers": [str(layer) for layer in self._layers(diff_ids)],
             "directory": str(aside),
             "latest_s": latest_s,
-            "mountpoints": list(mountpoints),
+            "mountpoints": None if mountpoints is None else list(mountpoints),
         }
         try:
             if self._driver.style != "overlay":
