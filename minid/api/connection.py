@@ -86,7 +86,7 @@ class Connection(web.RequestHandler):
             pieces += 1
             end = self._head_end(data, start) if pieces < PIECES_MAX else -1
             if end < 0:
-                self._tail = (self._tail + data[start:])[-3:]
+                self._tail = (self._tail + data[max(start, len(data) - 3) :])[-3:]
                 self._feed(data[start:] if start else data)
                 return
             self._tail = b""

@@ -49,6 +49,7 @@ HEADERS = {
     "Server": f"minid/{__version__} (linux)",
 }
 HEAD_LIMIT_BYTES = 64 << 10  # X-Registry-Config holds the credentials of many registries
+READ_BUFFER_BYTES = 1 << 20  # of an archive that is loaded: the less often its sender is stopped, the better
 KEEPALIVE_S = 3600.0  # dockerd never closes an idle connection, and clients keep them in pools
 VERSIONED = re.compile(r"/v([0-9.]+)(/.*)?")
 
@@ -83,6 +84,7 @@ class HttpServer(web.Server):
             self,
             loop=asyncio.get_running_loop(),
             access_log=None,
+            read_bufsize=READ_BUFFER_BYTES,
             auto_decompress=False,
             keepalive_timeout=KEEPALIVE_S,
             max_line_size=HEAD_LIMIT_BYTES,
