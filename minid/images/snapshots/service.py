@@ -101,6 +101,7 @@ class Snapshots:
                 "use another --storage-driver or --data-root"
             )
         (self._root / "layers").mkdir(mode=0o700, exist_ok=True)
+        spread_children(str(self._layout.containers))  # what builds copy lies there before it is a layer
 
     def _used_before(self) -> str | None:
         """The driver that has layers here already: with another one they would be invisible."""
