@@ -19,9 +19,12 @@ from minid.kernel.cgroups.hierarchy import Mount, parse_mounts, parse_own
 _COMING_AND_GOING = re.compile(
     r"minid\.db-(wal|shm|journal)$|/seccomp(/[0-9a-f]{64})?$|/blobs/unsynced$|/ports\.sock$"
 )
-# Processes that minid starts when it needs them and ends when it has not needed them for a while (10 and 30 s);
-# each has one socket to the daemon.
-_RESTING = ("minid: forkserver of jobs", "minid: published ports")
+# Processes that minid starts when it needs them and ends when it has not needed them for a while (10 and 30 s), with
+# the descriptors that the daemon has for each.
+_RESTING = {
+    "minid: forkserver of jobs": Counter({"socket": 2, "pipe": 1}),
+    "minid: published ports": Counter({"socket": 1}),
+}
 _INODE = re.compile(r":\[\d+\]$")
 
 
@@ -78,15 +81,16 @@ class Machine:
         scope = Scope(os.path.realpath(data_root), os.path.realpath(exec_root), cgroup_parent, daemon_pid)
         groups = list(_cgroups(scope))
         pids = _processes(scope, groups)
-        resting = {pid for pid in pids if _text(f"/proc/{pid}/cmdline").startswith(_RESTING)}
-        pids -= resting
+        resting = {pid: held for pid in pids if (held := _resting(pid)) is not None}
+        pids -= set(resting)
+        held_for_them = sum(resting.values(), Counter[str]())
         return Snapshot(
             scope,
             Counter(_mounts(scope)),
             Counter(groups),
             Counter(_network_namespaces(pids)),
             Counter(_describe(pid) for pid in pids),
-            Counter(_descriptors(daemon_pid)) - Counter({"socket": len(resting)}),
+            Counter(_descriptors(daemon_pid)) - held_for_them,
             Counter(_files(scope)),
         )
 
@@ -104,6 +108,11 @@ class Machine:
             if not lines or time.monotonic() > deadline:
                 return lines
             time.sleep(0.02)
+
+
+def _resting(pid: int) -> Counter[str] | None:
+    title = _text(f"/proc/{pid}/cmdline")
+    return next((held for name, held in _RESTING.items() if title.startswith(name)), None)
 
 
 def _text(path: str) -> str:
