@@ -113,7 +113,7 @@ class Runner:
             failure = await self._undo_start(container, error)
             raise failure from error
         finally:
-            self._tasks.ensure_spare()
+            self._tasks.ensure_spare_soon()
         started = self._store.get(container_id)
         self._news.publish(started, "start")
         self._health_checks.start(started)

@@ -24,6 +24,7 @@ from minid.layout import Layout
 from minid.shim.client import Forkserver, ShimConnection
 from minid.shim.sandbox import COMMON_NAMESPACES
 
+SPARE_DELAY_S = 0.006  # measured: see decision 0019
 RECONNECT_S = 10.0  # for a shim to say what it runs: more means that it hangs
 
 log = logging.getLogger(__name__)
@@ -133,6 +134,12 @@ class Tasks:
             self._spare = self._forkserver.fork_shim(ahead=True)
         except (MinidError, OSError) as error:
             log.warning("no spare shim: %s", error)
+
+    def ensure_spare_soon(self) -> None:
+        """``ensure_spare`` when the container that has just started may have ended: most that are over quickly are
+        over by then, and need not share the processors with what is made for the next.
+        """
+        asyncio.get_running_loop().call_later(SPARE_DELAY_S, self.ensure_spare)
 
     def _take_spare(self) -> ShimConnection | None:
         spare, self._spare = self._spare, None

@@ -40,9 +40,6 @@ def keep(orders: int, begin: FirstWork, resume: Work) -> int:
     has ended, ``say`` one for the title. Raises OSError when there can be no worker; the order is still there then.
     """
     os.setsid()
-    process.set_name("minid-shim")
-    process.set_title("minid: spare shim")
-    process.set_subreaper()
     process.leave_session_keyring()
     process.reap_children()
     news, tell = os.pipe2(os.O_CLOEXEC)
@@ -50,6 +47,9 @@ def keep(orders: int, begin: FirstWork, resume: Work) -> int:
     worker, alive = clone.fork_sharing_descriptors()
     if worker == 0:
         begin(orders, news, say)
+    process.set_subreaper()
+    process.set_name("minid-shim")
+    process.set_title("minid: spare shim")
     if title in select.select((title, alive), (), ())[0]:
         process.set_title(os.read(title, 64).decode())
     for fd in (title, say, alive):

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -68,6 +67,8 @@ def _work(make_shim: Callable[[], Shim]) -> NoReturn:
     except Exception:
         status = FAILED
         if shim is not None and shim.directory:
+            import traceback  # only for this
+
             with open(os.path.join(shim.directory, "shim-error.txt"), "w") as file:
                 file.write(traceback.format_exc())
     finally:

@@ -214,29 +214,49 @@ def push(contenders: list[Contender], image: str, place: Path, rounds: int) -> l
 
 
 def idle_containers(contenders: list[Contender], image: str, count: int, rounds: int) -> list[Measure]:
-    """Medians of ``rounds``, because whatever else starts or ends on the machine meanwhile counts too."""
-    machine = Measure(f"machine memory of an idle container, mean of {count}", "MiB", limit=1.5)
+    """What ``count`` containers that sleep add to the machine, divided by their number: all memory of their
+    processes, of the engine's processes for them, and what the daemon's has grown by (exact), and what the kernel's
+    own has grown by when they came and shrunk by when they went (medians: whatever else the machine does counts too).
+    """
+    total = Measure(f"memory of an idle container, mean of {count}", "MiB", limit=1.5)
+    own = Measure("  anonymous and shared memory of its and its engine's processes", "MiB")
+    kernel = Measure("  the kernel's: slab, page tables, stacks, per-cpu", "MiB")
     processes = Measure("  processes besides its own", "", limit=1)
     names = [f"bench-idle-{number}" for number in range(count)]
-    found: dict[str, list[tuple[float, float]]] = {each.name: [] for each in contenders}
+    found: dict[str, list[tuple[float, float, float]]] = {each.name: [] for each in contenders}
     for each in contenders:
         each("run", "--rm", image, "true")
     for _ in range(rounds):
         for each in contenders:
-            pids, before = memory.all_pids(), memory.available_bytes()
+            time.sleep(IDLE_AFTER_S)
+            daemon_before = memory.own_bytes(each.daemon_pids())
+            kernel_before = memory.kernel_bytes()
             for name in names:
                 each("run", "-d", "--name", name, image, "sleep", "1000")
-            after, new = memory.available_bytes(), memory.all_pids() - pids
-            found[each.name].append(((before - after) / count / MIB, len(new) / count - 1))
+            time.sleep(IDLE_AFTER_S)
+            kernel_with = memory.kernel_bytes()
+            inside, beside = _processes_of(each, names)
+            own_mib = (memory.own_bytes(each.daemon_pids() | inside | beside) - daemon_before) / count / MIB
             each("rm", "-f", *names)
-    for each in contenders:
-        machine.figures[each.name] = statistics.median(memory_mib for memory_mib, _ in found[each.name])
-        processes.figures[each.name] = statistics.median(number for _, number in found[each.name])
-    machine.value, machine.value_unit = machine.figures.get("minid"), machine.unit
-    processes.value = round(
-        processes.figures["minid"]
-    )  # something else may have started on the machine meanwhile
-    return [machine, processes]
+            kernel_after = memory.kernel_bytes()
+            for difference in (kernel_with - kernel_before, kernel_with - kernel_after):
+                found[each.name].append((own_mib, difference / count / MIB, len(beside) / count))
+    for name, figures in found.items():
+        for measure, each_figure in zip((own, kernel, processes), zip(*figures, strict=True), strict=True):
+            measure.figures[name] = statistics.median(each_figure)
+        total.figures[name] = own.figures[name] + kernel.figures[name]
+    total.value, total.value_unit = total.figures["minid"], total.unit
+    processes.value = processes.figures["minid"]
+    return [total, own, kernel, processes]
+
+
+def _processes_of(contender: Contender, names: list[str]) -> tuple[set[int], set[int]]:
+    """The containers' processes, and those that the engine has for them (their parents and what is below these)."""
+    inside, beside = set(), set()
+    for word in contender("inspect", "-f", "{{.State.Pid}}", *names).split():
+        inside |= memory.family(int(word))
+        beside |= memory.family(memory.parent(int(word)))
+    return inside, beside - inside
 
 
 def idle_daemon(contenders: list[Contender]) -> Measure:

@@ -1,10 +1,12 @@
-"""What processes and the machine use: PSS of a process tree, MemAvailable."""
+"""What processes and the kernel use: PSS of process trees, the kernel's part of /proc/meminfo."""
 
 import os
 import threading
 import time
 from pathlib import Path
 from types import TracebackType
+
+KERNEL_FIELDS = ("Slab:", "KernelStack:", "PageTables:", "SecPageTables:", "Percpu:")
 
 
 def children() -> dict[int, list[int]]:
@@ -29,15 +31,8 @@ def family(pid: int) -> set[int]:
     return found
 
 
-def all_pids() -> set[int]:
-    """All processes but the kernel's own threads."""
-    tree = children()
-    kernel, todo = {2}, [2]
-    while todo:
-        below = tree.get(todo.pop(), [])
-        kernel.update(below)
-        todo += below
-    return {pid for pids in tree.values() for pid in pids} - kernel
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def pss_bytes(pids: set[int]) -> int:
@@ -53,15 +48,31 @@ def pss_bytes(pids: set[int]) -> int:
     return total
 
 
-def available_bytes() -> int:
-    """MemAvailable with what the kernel can drop dropped, so that two readings can be subtracted."""
+def own_bytes(pids: set[int]) -> int:
+    """Anonymous and shared memory of processes, what they share among each other and with others in proportion
+    (Pss_Anon, Pss_Shmem of smaps_rollup). Programs and libraries are left out: they are page cache, of which the
+    machine has one copy.
+    """
+    total = 0
+    for pid in pids:
+        try:
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
+                    total += int(line.split()[1]) * 1024
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return total
+
+
+def kernel_bytes() -> int:
+    """What the kernel itself uses, with caches dropped: slab, stacks, page tables, per-cpu memory of /proc/meminfo.
+    It is the machine's, so take differences, and the median of several.
+    """
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
     time.sleep(0.3)  # the kernel gives no sign when its per-cpu counters and deferred frees are done
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/meminfo has no MemAvailable")
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    return sum(int(words[1]) * 1024 for words in lines if words[0] in KERNEL_FIELDS)
 
 
 class PeakPss:
