@@ -63,20 +63,30 @@ class Kept:
         os.rename(description, path.with_suffix(".json"))
         self.shrink(self._max_bytes)
 
-    def shrink(self, max_bytes: int) -> int:
-        """Remove what was longest not used until at most ``max_bytes`` are left; how many bytes went."""
+    def all(self) -> list[tuple[str, int, int, int]]:
+        """What is kept: (key, bytes on disk, when it was made and last used, in nanoseconds since 1970)."""
         found = []
         for path in self._directory.glob("*.json"):
             with contextlib.suppress(FileNotFoundError):
-                data = path.with_suffix("")
-                found.append((path.stat().st_mtime_ns, data.stat().st_blocks * 512, data))
+                data = path.with_suffix("").stat()
+                found.append((path.stem, data.st_blocks * 512, data.st_mtime_ns, path.stat().st_mtime_ns))
+        return found
+
+    def remove(self, key: str) -> None:
+        """Idempotent; who reads it goes on reading."""
+        path = self._directory / key
+        path.with_suffix(".json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+    def shrink(self, max_bytes: int) -> int:
+        """Remove what was longest not used until at most ``max_bytes`` are left; how many bytes went."""
+        found = sorted((used_ns, size, key) for key, size, _, used_ns in self.all())
         total = sum(size for _, size, _ in found)
         gone = 0
-        for _, size, path in sorted(found):
+        for _, size, key in found:
             if total - gone <= max_bytes:
                 break
-            path.with_suffix(".json").unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            self.remove(key)
             gone += size
         return gone
 

@@ -2,6 +2,7 @@
 
     layer        what a step came to; its size counts only if no image has the layer, else removing it frees nothing
     cache mount  a directory of ``RUN --mount=type=cache``
+    source       what was downloaded for ADD or as a context
 
 ``Engine API v1.44 POST /build/prune``.
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from minid.errors import InvalidParameter
 
-LAYER, CACHE_MOUNT = "regular", "exec.cachemount"
+LAYER, CACHE_MOUNT, SOURCE = "regular", "exec.cachemount", "source.local"
 FILTERS = ("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private")
 
 

@@ -26,7 +26,7 @@ from minid.build.downloads import Downloads
 from minid.build.mounts import Mounts
 from minid.build.patterns import Patterns, read_ignore_file
 from minid.build.progress import BuildWarning, Report
-from minid.build.pruning import CACHE_MOUNT, LAYER, Record, Wanted, choose
+from minid.build.pruning import CACHE_MOUNT, LAYER, SOURCE, Record, Wanted, choose
 from minid.build.request import BuildRequest, Session
 from minid.build.runs import Runs
 from minid.build.scratch import Scratch
@@ -218,7 +218,7 @@ class Builds:
     # -- the cache
 
     async def records(self) -> list[Record]:
-        """What the cache has, layers and cache mounts, in no order."""
+        """What the cache has, layers, cache mounts and downloads, in no order."""
         entries = self.cache.all()
         found = [
             Record(
@@ -233,7 +233,13 @@ class Builds:
             )
             for entry in entries
         ]
-        return found + await asyncio.to_thread(self._cache_mounts)
+        return found + await asyncio.to_thread(self._cache_mounts) + await asyncio.to_thread(self._sources)
+
+    def _sources(self) -> list[Record]:
+        return [
+            Record(key, SOURCE, "downloaded", size_bytes, created_ns, used_ns, 0)
+            for key, size_bytes, created_ns, used_ns in self._downloads.kept.all()
+        ]
 
     def _cache_mounts(self) -> list[Record]:
         found = []
@@ -269,6 +275,10 @@ class Builds:
                 aside = self.asides / secrets.token_hex(8)
                 os.rename(directory, aside)
                 await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
+                reclaimed_bytes += record.size_bytes
+        for record in chosen:
+            if record.kind == SOURCE:
+                await asyncio.to_thread(self._downloads.kept.remove, record.id)
                 reclaimed_bytes += record.size_bytes
         entries = {entry.key: entry for entry in self.cache.all()}
         keys = [record.id for record in chosen if record.id in entries]

@@ -1,12 +1,15 @@
 """`minictl build` from the command line to the image, and what people see on the way."""
 
 import base64
+import http.server
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,6 +181,42 @@ def test_an_archive_on_stdin(build: Build, minictl: Cli, busybox: str, context: 
         assert read(minictl, result.out.strip(), "/x") == "content"
 
 
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server with the files in ``tmp_path / "web"``; its address."""
+    (tmp_path / "web").mkdir()
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(tmp_path / "web"))
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_contexts_from_the_web(
+    build: Build, minictl: Cli, busybox: str, tmp_path: Path, context: Path, web: str
+) -> None:
+    (context / "Other").write_text(f"FROM {busybox}\nCOPY file /x")
+    with tarfile.open(tmp_path / "web" / "context.tar.gz", "w:gz") as archive:
+        archive.add(context, ".")
+    (tmp_path / "web" / "plain").write_text(f"FROM {busybox}\nRUN echo alone > /x")
+    assert build("", "-t", "web1", "-f", "Other", place=f"{web}/context.tar.gz").code == 0
+    assert read(minictl, "web1", "/x") == "content"
+    assert build("", "-t", "web2", place=f"{web}/plain").code == 0
+    assert read(minictl, "web2", "/x") == "alone"
+    missing = build("", place=f"{web}/nowhere")
+    assert missing.code == 1
+    assert "404" in missing.err
+
+
 def test_ignored_files_are_not_in_the_image(build: Build, minictl: Cli, context: Path) -> None:
     for name in ("a.md", "b.md", "sub/c.md", "sub/d"):
         (context / name).parent.mkdir(exist_ok=True)
@@ -344,6 +383,42 @@ def test_only_the_images_files(build: Build, context: Path) -> None:
     assert sorted(str(path.relative_to(context / "out")) for path in (context / "out").rglob("*")) == [
         "file", "sub", "sub/passwd",
     ]  # fmt: skip
+
+
+def test_what_is_copied_to_where_containers_have_mounts(build: Build, minictl: Cli, context: Path) -> None:
+    """A root file system has /proc, /sys and an empty /etc/hosts, and keeps them."""
+    for name in ("proc", "sys", "dev/shm", "dev/pts"):
+        (context / "root" / name).mkdir(parents=True)
+    for name in ("etc/hosts", "etc/resolv.conf", "dev/console", ".dockerenv"):
+        (context / "root" / name).parent.mkdir(exist_ok=True)
+        (context / "root" / name).touch()
+    with tarfile.open(context / "root.tar", "w") as archive:
+        archive.add(context / "root", ".")
+    for line in ("COPY root/ /", "ADD root.tar /"):
+        result = build(f"FROM scratch\n{line}\n", "-t", "mountpoints")
+        assert result.code == 0, result.err
+        saved = subprocess.run(
+            [*minictl.argv, "save", "mountpoints"],
+            env={**os.environ, **minictl.environment},
+            capture_output=True,
+            check=True,
+        )
+        with tarfile.open(fileobj=io.BytesIO(saved.stdout)) as whole:
+            manifest = whole.extractfile("manifest.json")
+            assert manifest is not None
+            [path] = json.loads(manifest.read())[0]["Layers"]
+            with tarfile.open(fileobj=whole.extractfile(path)) as layer:
+                names = {name.removeprefix("./").rstrip("/") for name in layer.getnames()}
+        assert {
+            "proc",
+            "sys",
+            "dev/shm",
+            "dev/pts",
+            "etc/hosts",
+            "etc/resolv.conf",
+            "dev/console",
+            ".dockerenv",
+        } <= names
 
 
 def test_a_tar_of_files(build: Build, minictl: Cli, context: Path) -> None:
