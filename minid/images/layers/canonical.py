@@ -95,9 +95,10 @@ def write_changes(writer: TreeWriter, root: int, changes: Iterable[Change]) -> N
 def adopt_job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """Make the upper directory of ``rootfs`` (an overlay over ``layers``) a layer in ``directory``.
 
-    ``latest_s``: no time in it is later (null: they stay as they are). ``mountpoints``: see
-    ``find_changes``. Returns ``diff_id``, ``size_bytes`` of its files, ``tar_bytes`` and ``entries``; nothing but ``entries``, 0, where nothing was changed. The upper directory is
-    gone afterwards: it is ``directory``/fs, beside a ``layer.json`` as ``unpack_job`` writes it.
+    ``latest_s``: no time in it is later (null: they stay as they are). ``mountpoints``: see ``find_changes``. Returns
+    ``diff_id``, ``size_bytes`` of its files, ``tar_bytes`` and ``entries``; nothing but ``entries``, 0, where nothing
+    was changed. The upper directory is gone afterwards: it is ``directory``/fs, beside a ``layer.json`` as
+    ``unpack_job`` writes it.
     """
     rootfs, directory, latest_s = request["rootfs"], request["directory"], request["latest_s"]
     changes, _ = find_changes(rootfs, request["layers"], mountpoints=request["mountpoints"])
