@@ -139,14 +139,16 @@ class _Check:
         self._repair = repair
 
     async def run(self) -> None:
+        # All that the tables say, before the first wait: the image may be removed meanwhile; its files are held.
         manifest_digest = self._all._catalog.manifest_digest(self._image_id)
+        kept = self._all._catalog.blobs(self._image_id)
+        diff_ids = self._all._catalog.diff_ids(self._image_id)
         await self._blob(MANIFEST, Descriptor("", manifest_digest, 0))
         manifest = self._manifest(manifest_digest)
         known = [manifest_digest]
         config = manifest.config if manifest else Descriptor("", self._image_id, 0)
         known.append(config.digest)
         await self._blob(CONFIG, config)
-        kept = self._all._catalog.blobs(self._image_id)
         if manifest is not None:
             for descriptor in manifest.layers:
                 known.append(descriptor.digest)
@@ -155,7 +157,6 @@ class _Check:
         for digest in kept:
             if digest not in known:
                 await self._blob(OTHER, Descriptor("", digest, 0))
-        diff_ids = self._all._catalog.diff_ids(self._image_id)
         blobs: list[Descriptor | None] = [None] * len(diff_ids)
         if manifest is not None and len(manifest.layers) == len(diff_ids):
             blobs = list(manifest.layers)

@@ -142,8 +142,9 @@ async def test_a_layer_under_a_container_is_left_alone(
     assert found[built.diff_ids[0]].repaired
 
 
+@pytest.mark.parametrize("when", ["before its turn", "at its manifest", "at its config"])
 async def test_an_image_that_is_removed_meanwhile(
-    place: Place, registry: InProcessRegistry, built: Built
+    place: Place, registry: InProcessRegistry, built: Built, when: str
 ) -> None:
     registry.add_image("other", layers=LAYERS)
     await place.images.pull(f"{registry.address}/other", progress=place.tell)
@@ -152,9 +153,15 @@ async def test_an_image_that_is_removed_meanwhile(
     found: list[Finding] = []
 
     def tell(finding: Finding) -> None:
-        if not removed:
-            removed.append(asyncio.create_task(place.images.delete(second, force=True)))
         found.append(finding)
+        mine = finding.image_id == second
+        now = {
+            "before its turn": True,
+            "at its manifest": mine,
+            "at its config": mine and finding.kind == "config",
+        }
+        if now[when] and not removed:
+            removed.append(asyncio.create_task(place.images.delete(second, force=True)))
 
     await place.images.verify([], tell)
     await removed[0]
