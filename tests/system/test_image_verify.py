@@ -55,7 +55,9 @@ def test_damage(started: tuple[Engine, Cli, str], registry: Registry) -> None:
     assert minictl.ok("image", "verify", "--all", "--quiet") == "6 checked, nothing is wrong"
 
     config = json.loads(minictl.ok("inspect", name))[0]["Id"]
-    accept = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
+    accept = (
+        "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
+    )
     manifest = json.loads(registry.request("GET", "/v2/busybox/manifests/latest", Accept=accept)[2])
     base, top = (blob(engine, layer["digest"]) for layer in manifest["layers"])
     originals = {path: path.read_bytes() for path in (base, top, blob(engine, config))}
