@@ -109,11 +109,13 @@ def set_gateways(
 def _configure(
     wiring: Wiring, index: int, gateways: tuple[Endpoint | None, Endpoint | None]
 ) -> list[netlink.Request]:
+    """Addresses come before "up", because then the kernel tells the neighbours of them."""
     endpoint = wiring.endpoint
-    requests = [links.change(index, up=True)]
+    requests = []
     for ip, prefix in ((endpoint.ip4, endpoint.prefix4), (endpoint.ip6, endpoint.prefix6)):
         if ip:
             requests.append(links.address(index, ipaddress.ip_interface(f"{ip}/{prefix}")))
+    requests.append(links.change(index, up=True))
     for version, chosen in zip((4, 6), gateways, strict=True):
         if chosen is not None and chosen.id == endpoint.id:
             requests.append(_route(endpoint, index, version, on_link=wiring.on_link))
@@ -127,9 +129,14 @@ def _route(endpoint: Endpoint, index: int, version: int, *, on_link: bool) -> ne
 
 
 def _set_sysctls(wiring: Wiring) -> None:
-    """Before the interface goes up: without an IPv6 address it stays silent about IPv6."""
+    """Before the interface goes up: without an IPv6 address it stays silent about IPv6. Whoever remembers the
+    address with another hardware address is told (``ip-sysctl.rst`` § arp_notify, ndisc_notify).
+    """
     endpoint = wiring.endpoint
     sysctls.ensure("0" if endpoint.ip6 else "1", "ipv6", "conf", endpoint.interface, "disable_ipv6")
+    sysctls.ensure("1", "ipv4", "conf", endpoint.interface, "arp_notify")
+    if endpoint.ip6:
+        sysctls.ensure("1", "ipv6", "conf", endpoint.interface, "ndisc_notify")
     for value, *parts in wiring.sysctls:
         sysctls.ensure(value, *(part.replace("IFNAME", endpoint.interface) for part in parts))
 

@@ -98,3 +98,18 @@ def test_ipv6_is_switched_on_and_off_between_daemons(inhabited: Callable[..., In
     daemon.run("plain")
     assert settings(daemon, "plain")["GlobalIPv6Address"] == ""
     assert "fd00:7" not in daemon.machine.host.sh("ip -6 addr show dev minid0")
+
+
+def test_a_new_holder_of_an_address_is_found_at_once(inhabited: Callable[..., Inhabited]) -> None:
+    """With another hardware address than the one before: who remembers that is told."""
+    daemon = inhabited()
+    subnets = ("--subnet", "10.77.0.0/24", "--ipv6", "--subnet", "fd00:77::/64")
+    daemon.docker.ok("network", "create", *subnets, "own")
+    daemon.run("client", "--network", "own")
+    for last in ("01", "02"):
+        at = ("--ip", "10.77.0.9", "--ip6", "fd00:77::9", "--mac-address", f"02:42:00:00:00:{last}")
+        daemon.serve("web", "--network", "own", *at)
+        for address in ("10.77.0.9", "fd00:77::9"):
+            assert daemon.reads("client", address), (last, address)
+            assert "hello" in get(daemon.machine.host, address, 80), (last, address)
+        daemon.docker.ok("rm", "-f", "web")
