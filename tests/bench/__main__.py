@@ -102,7 +102,7 @@ def steps(
         ("transfer", lambda: transfers.measure(contenders, registry, place / "transfers", 2 if quick else 5)),
         ("build", lambda: builds.measure(contenders, image, place / "builds", quick)),
         ("network", lambda: networks.measure([each.name for each in contenders], place, quick)),
-        ("idle", lambda: measures.idle_containers(contenders, image, 20 if quick else 40, 1 if quick else 2)),
+        ("idle", lambda: measures.idle_containers(contenders, image, 5 if quick else 10, 5)),
     ]
 
 

@@ -17,6 +17,7 @@ from tests.wire import UnixConnection, Wire
 
 MIB = 1 << 20
 IDLE_AFTER_S = 12.0
+BATCH_SETTLES_S = 2.0
 
 
 @dataclass
@@ -213,41 +214,64 @@ def push(contenders: list[Contender], image: str, place: Path, rounds: int) -> l
     ]
 
 
-def idle_containers(contenders: list[Contender], image: str, count: int, rounds: int) -> list[Measure]:
-    """What ``count`` containers that sleep add to the machine, divided by their number: all memory of their
-    processes, of the engine's processes for them, and what the daemon's has grown by (exact), and what the kernel's
-    own has grown by when they came and shrunk by when they went (medians: whatever else the machine does counts too).
-    """
-    total = Measure(f"memory of an idle container, mean of {count}", "MiB", limit=1.5)
-    own = Measure("  anonymous and shared memory of its and its engine's processes", "MiB")
-    kernel = Measure("  the kernel's: slab, page tables, stacks, per-cpu", "MiB")
-    processes = Measure("  processes besides its own", "", limit=1)
-    names = [f"bench-idle-{number}" for number in range(count)]
-    found: dict[str, list[tuple[float, float, float]]] = {each.name: [] for each in contenders}
+def idle_containers(contenders: list[Contender], image: str, batches: int, batch: int) -> list[Measure]:
+    """What containers that sleep add to the machine, divided by their number."""
+    count = batches * batch
+    measures = [
+        Measure(f"memory of an idle container, mean of {count}", "MiB", limit=1.5),
+        Measure("  anonymous and shared memory of its and the engine's processes", "MiB"),
+        Measure("  page tables and kernel stacks of these", "MiB"),
+        Measure(f"  slab and per-cpu memory (median of {2 * batches} differences)", "MiB"),
+        Measure("  processes besides its own", "", limit=1),
+    ]
     for each in contenders:
         each("run", "--rm", image, "true")
-    for _ in range(rounds):
-        for each in contenders:
-            time.sleep(IDLE_AFTER_S)
-            daemon_before = memory.own_bytes(each.daemon_pids())
-            kernel_before = memory.kernel_bytes()
-            for name in names:
-                each("run", "-d", "--name", name, image, "sleep", "1000")
-            time.sleep(IDLE_AFTER_S)
-            kernel_with = memory.kernel_bytes()
-            inside, beside = _processes_of(each, names)
-            own_mib = (memory.own_bytes(each.daemon_pids() | inside | beside) - daemon_before) / count / MIB
-            each("rm", "-f", *names)
-            kernel_after = memory.kernel_bytes()
-            for difference in (kernel_with - kernel_before, kernel_with - kernel_after):
-                found[each.name].append((own_mib, difference / count / MIB, len(beside) / count))
-    for name, figures in found.items():
-        for measure, each_figure in zip((own, kernel, processes), zip(*figures, strict=True), strict=True):
-            measure.figures[name] = statistics.median(each_figure)
-        total.figures[name] = own.figures[name] + kernel.figures[name]
-    total.value, total.value_unit = total.figures["minid"], total.unit
-    processes.value = processes.figures["minid"]
-    return [total, own, kernel, processes]
+        figures = _idle_containers(
+            each, image, [[f"bench-idle-{x}-{y}" for y in range(batch)] for x in range(batches)]
+        )
+        for measure, figure in zip(measures, (sum(figures[:3]), *figures), strict=True):
+            measure.figures[each.name] = figure
+    for measure in (measures[0], measures[-1]):
+        measure.value, measure.value_unit = measure.figures["minid"], measure.unit
+    return measures
+
+
+def _idle_containers(
+    contender: Contender, image: str, batches: list[list[str]]
+) -> tuple[float, float, float, float]:
+    """Of each container: processes' memory, their page tables and stacks, slab (MiB); processes besides its own.
+
+    The first two are exact: the sum over the containers' processes and those that the engine has for them, and what
+    the engine's others have grown by. Slab is what the machine's grows by when a batch comes and shrinks by when it goes.
+    """
+
+    def exact(more: set[int]) -> tuple[int, int]:
+        time.sleep(IDLE_AFTER_S)
+        pids = contender.daemon_pids() | more
+        return memory.own_bytes(pids), memory.table_and_stack_bytes(pids)
+
+    def settled_slab() -> int:
+        time.sleep(BATCH_SETTLES_S)
+        return memory.slab_bytes()
+
+    names = [name for batch in batches for name in batch]
+    before = exact(set())
+    differences, slab = [], settled_slab()
+    for batch in batches:
+        for name in batch:
+            contender("run", "-d", "--name", name, image, "sleep", "1000")
+        previous, slab = slab, settled_slab()
+        differences.append(slab - previous)
+    inside, beside = _processes_of(contender, names)
+    own, tables = (now - then for now, then in zip(exact(inside | beside), before, strict=True))
+    slab = settled_slab()
+    for batch in batches:
+        contender("rm", "-f", *batch)
+        previous, slab = slab, settled_slab()
+        differences.append(previous - slab)
+    count = len(names)
+    slab_mib = statistics.median(differences) / len(batches[0]) / MIB
+    return own / count / MIB, tables / count / MIB, slab_mib, len(beside) / count
 
 
 def _processes_of(contender: Contender, names: list[str]) -> tuple[set[int], set[int]]:

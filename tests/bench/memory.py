@@ -1,4 +1,4 @@
-"""What processes and the kernel use: PSS of process trees, the kernel's part of /proc/meminfo."""
+"""What processes and the kernel use: PSS of process trees, what the kernel has for them."""
 
 import os
 import threading
@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-KERNEL_FIELDS = ("Slab:", "KernelStack:", "PageTables:", "SecPageTables:", "Percpu:")
+STACK_BYTES = 16 << 10  # of x86-64 and aarch64
 
 
 def children() -> dict[int, list[int]]:
@@ -64,15 +64,28 @@ def own_bytes(pids: set[int]) -> int:
     return total
 
 
-def kernel_bytes() -> int:
-    """What the kernel itself uses, with caches dropped: slab, stacks, page tables, per-cpu memory of /proc/meminfo.
-    It is the machine's, so take differences, and the median of several.
+def table_and_stack_bytes(pids: set[int]) -> int:
+    """Page tables (VmPTE of proc(5) status) and kernel stacks (one a thread) of processes."""
+    total = 0
+    for pid in pids:
+        try:
+            lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+            fields = {words[0]: words[1] for words in lines if len(words) > 1}
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += int(fields.get("VmPTE:", 0)) * 1024 + int(fields["Threads:"]) * STACK_BYTES
+    return total
+
+
+def slab_bytes() -> int:
+    """The objects that the kernel keeps, and its per-cpu memory, with caches dropped. They are the machine's, and
+    other processes change them too: take the median of many small differences.
     """
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
     time.sleep(0.3)  # the kernel gives no sign when its per-cpu counters and deferred frees are done
     lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-    return sum(int(words[1]) * 1024 for words in lines if words[0] in KERNEL_FIELDS)
+    return sum(int(words[1]) * 1024 for words in lines if words[0] in ("Slab:", "Percpu:"))
 
 
 class PeakPss:
