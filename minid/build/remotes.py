@@ -44,7 +44,8 @@ def find_repository(word: str) -> Repository | None:
     ):
         return None
     ref, _, directory = fragment.partition(":")
-    for part in (ref, address):
+    host = address.rpartition("://")[2].partition("/")[0]
+    for part in (ref, address, host, host.rpartition("@")[2]):
         if part.startswith("-") or any(character.isspace() or character < " " for character in part):
             raise InvalidParameter(f"{word!r} is not the address of a git repository")
     return Repository(address, ref, directory.strip("/"))
