@@ -177,7 +177,9 @@ class Build:
 
     def _take_step(self, said: dict[str, Any]) -> None:
         step = self._steps.get(said["id"])
-        if step is None:
+        if step is None or (
+            step.ended and said.get("state") == "started"
+        ):  # the triggers of FROM have its number
             self._count += 1
             step = self._steps[said["id"]] = Step(self._count, str(said.get("name", "")))
         if step.ended:  # cached, and then done

@@ -48,6 +48,7 @@ async def timed(report: Report, step: Step, instruction: Instruction, work: Call
         if isinstance(error, MinidError) and not hasattr(error, "__notes__"):
             error.add_note(f"{instruction.location}: {instruction.original}")
         raise
-    layer = result.diff_ids[-1] if isinstance(result, StageState) and result.diff_ids else ""
+    state = result[0] if isinstance(result, tuple) else result  # FROM has triggers as well
+    layer = state.diff_ids[-1] if isinstance(state, StageState) and state.diff_ids else ""
     report(StepState(step, DONE, time.monotonic() - begun, layer))
     return result

@@ -95,6 +95,18 @@ def test_a_cached_step_is_not_done_as_well(sink: Sink) -> None:
     assert sink.text == "#1 [builder 1/5] RUN make\n#1 CACHED\n"
 
 
+def test_triggers_are_steps_of_their_own(sink: Sink) -> None:
+    build = Build(Plain(sink.fd))
+    first = lines(
+        step(1, "started", "FROM x"), step(1, "done"), step(1, "started", "ONBUILD RUN y"), log(1, "z\n")
+    )
+    build.feed(first + lines(step(1, "failed")))
+    titles = [line for line in sink.text.splitlines() if "[builder" in line]
+    assert titles == ["#1 [builder 1/5] FROM x", "#2 [builder 1/5] ONBUILD RUN y"]
+    assert build.failed_step is not None
+    assert build.failed_step.log == ["z"]
+
+
 def test_a_pull_is_part_of_its_step(sink: Sink) -> None:
     build = Build(Plain(sink.fd))
     build.feed(
