@@ -110,7 +110,13 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "registry": ("Look at registries", {"test": "registry:TEST"}),
     "system": (
         "Look after the daemon",
-        {"df": "disk:DF", "events": "events:EVENTS", "info": "system:INFO", "prune": "disk:PRUNE"},
+        {
+            "df": "disk:DF",
+            "dial-stdio": "dial_stdio:DIAL_STDIO",
+            "events": "events:EVENTS",
+            "info": "system:INFO",
+            "prune": "disk:PRUNE",
+        },
     ),
     "volume": (
         "Manage volumes",

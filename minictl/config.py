@@ -12,9 +12,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def directory() -> str:
+    """Where the client's files are: $DOCKER_CONFIG, else ~/.docker."""
+    return os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+
+
 def path() -> str:
-    directory = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
-    return os.path.join(directory, "config.json")
+    return os.path.join(directory(), "config.json")
+
+
+def current_context() -> str:
+    """The context that `context use` has chosen, "" for none."""
+    return str(load().get("currentContext") or "")
 
 
 def load() -> dict[str, Any]:
@@ -59,4 +68,4 @@ def save(settings: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         os.rename(aside, target)
     except OSError as error:
-        raise Failure(f"Error saving credentials: {error}") from None
+        raise Failure(f"Error saving config file: {error}") from None

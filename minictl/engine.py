@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from minictl import endpoint, jsontext
+from minictl import jsontext
+from minictl.endpoint import Choice, Endpoint
 from minictl.errors import ApiError
-from minictl.http import CHUNKED, Connection, Response
+from minictl.http import CHUNKED, WANTS_TLS, Connection, Response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,18 +20,31 @@ _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 class Engine:
-    """A daemon at `host` (`unix://…`). Nothing is sent before the first call; idle connections are used
-    again.
+    """A daemon at an address (`unix://…`), or where `Choice` finds it. Nothing is looked up or sent before the first
+    call; idle connections are used again.
 
     No ping goes ahead of a command: requests name API version 1.44, and only when the daemon says that this
     is too new for it is the request sent once more, with the version that the daemon can do.
     """
 
-    def __init__(self, host: str) -> None:
-        self.host = host
+    def __init__(self, where: str | Choice) -> None:
+        self.choice = where if isinstance(where, Choice) else None
+        self._endpoint = None if isinstance(where, Choice) else Endpoint(where)
         self.version = os.environ.get("DOCKER_API_VERSION") or API_VERSION
         self.is_minid = False
         self._idle: list[Connection] = []
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Raises Failure when there is none (a context that doesn't exist)."""
+        if self._endpoint is None:
+            assert self.choice
+            self._endpoint = self.choice.endpoint()
+        return self._endpoint
+
+    @property
+    def host(self) -> str:
+        return self.endpoint.host
 
     def call(
         self,
@@ -76,7 +90,7 @@ class Engine:
 
     def settle_version(self) -> None:
         """Asks which version the daemon speaks: for a request whose body can't be sent twice. Sets `is_minid`."""
-        connection = self._idle.pop() if self._idle else Connection(endpoint.connect(self.host), "minid")
+        connection = self._idle.pop() if self._idle else self.endpoint.open()
         connection.send("GET", "/_ping", {"User-Agent": "minictl"}, None)
         response = connection.receive()
         response.read()
@@ -101,13 +115,13 @@ class Engine:
         if body is not None and not isinstance(body, bytes) and not hasattr(body, "__next__"):
             body = jsontext.dumps(body).encode("utf-8", "surrogateescape")
             heads["Content-Type"] = "application/json"
-        connection = self._idle.pop() if self._idle else Connection(endpoint.connect(self.host), "minid")
+        connection = self._idle.pop() if self._idle else self.endpoint.open()
         connection.send(method, f"/v{self.version}{path}{query_string(query)}", heads, body)
         return connection
 
     def begin(self, path: str, query: dict[str, Any], headers: dict[str, str]) -> tuple[Connection, bytes]:
         """A POST whose body the caller sends in chunks: the connection, and the head, which is still to be sent."""
-        connection = self._idle.pop() if self._idle else Connection(endpoint.connect(self.host), "minid")
+        connection = self._idle.pop() if self._idle else self.endpoint.open()
         heads = {"User-Agent": "minictl", **headers}
         target = f"/v{self.version}{path}{query_string(query)}"
         return connection, connection.head("POST", target, heads, CHUNKED)
@@ -147,6 +161,8 @@ class Engine:
                 text = str(jsontext.loads(text)["message"])
             except (ValueError, KeyError, TypeError):
                 pass
+        if text.startswith("Client sent an HTTP request to an HTTPS server"):
+            text = WANTS_TLS
         return ApiError(response.status, text.strip() or f"HTTP status {response.status} without a message")
 
 

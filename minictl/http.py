@@ -14,21 +14,29 @@ from minictl.errors import ConnectError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _MAX_HEAD_BYTES = 256 * 1024
 _READ_BYTES = 64 * 1024
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+WANTS_TLS = (
+    "Client sent an HTTP request to an HTTPS server: are you trying to connect to a TLS-enabled daemon without TLS?\n"
+    "Add --tlsverify, with ca.pem, cert.pem and key.pem in ~/.docker or in DOCKER_CERT_PATH (docs/remote.md)."
+)
 
 
 class Connection:
-    """A socket to the daemon and the bytes already read from it; one request at a time."""
+    """A socket to the daemon and the bytes already read from it; one request at a time.
 
-    __slots__ = ("buffer", "host", "reusable", "sock")
+    `trouble` tells why what is behind the socket (TLS, ssh) has ended it; "" when it ended as it should.
+    """
 
-    def __init__(self, sock: _socket.socket, host: str) -> None:
+    __slots__ = ("_trouble", "buffer", "host", "reusable", "sock")
+
+    def __init__(self, sock: _socket.socket, host: str, trouble: Callable[[], str] | None = None) -> None:
         self.sock = sock
         self.host = host
+        self._trouble = trouble
         self.buffer = b""
         self.reusable = True
 
@@ -82,6 +90,8 @@ class Connection:
                 raise ConnectError("the daemon's answer is not HTTP: its head never ends")
             data = self.read_some()
             if not data:
+                if self.buffer.startswith(b"\x15\x03"):  # an alert, RFC 8446 § 6
+                    raise ConnectError(WANTS_TLS)
                 raise ConnectError("the daemon closed the connection without an answer (EOF)")
             self.buffer += data
         lines = self.buffer[:end].decode("latin-1").split("\r\n")
@@ -96,11 +106,17 @@ class Connection:
         return Response(self, int(words[1]), headers)
 
     def read_some(self) -> bytes:
-        """Up to 64 KiB from the socket, b"" at its end; bytes read ahead are not looked at."""
+        """Up to 64 KiB from the socket, b"" at its end; bytes read ahead are not looked at.
+
+        Raises ConnectError when the transport says that this is not the end.
+        """
         try:
-            return self.sock.recv(_READ_BYTES)
+            data = self.sock.recv(_READ_BYTES)
         except ConnectionResetError:
-            return b""
+            data = b""
+        if not data and self._trouble and (text := self._trouble()):
+            raise ConnectError(text)
+        return data
 
 
 class Response:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import sys
 
-from minictl import endpoint, flags
+from minictl import flags
 from minictl.commands import GROUPS, VERBS, load
+from minictl.endpoint import Choice
 from minictl.engine import Engine
 from minictl.errors import Failure, UsageError
 
 GLOBAL_FLAGS: tuple[flags.Flag, ...] = (
-    ("host", "H", "list", "Daemon socket to connect to (unix:///PATH)"),
+    ("host", "H", "list", "Daemon socket to connect to (unix:///PATH, tcp://HOST:PORT, ssh://USER@HOST)"),
     ("config", "", "string", "Directory of the client's configuration files"),
     ("version", "v", "bool", "Print the version of minictl and quit"),
     ("debug", "D", "bool", "Show a traceback when minictl itself fails"),
     ("log-level", "l", "string", "Accepted and ignored, as docker's", "info"),
-    ("context", "c", "string", "Accepted and ignored, as docker's"),
+    ("context", "c", "string", "Name of the context that says where the daemon is (see minictl context)"),
+    ("tls", "", "bool", "Use TLS, and take whatever certificate the daemon shows; implied by --tlsverify"),
+    ("tlscacert", "", "string", "Trust certs signed only by this CA (default ca.pem in ~/.docker)"),
+    ("tlscert", "", "string", "Path to TLS certificate file (default cert.pem in ~/.docker)"),
+    ("tlskey", "", "string", "Path to TLS key file (default key.pem in ~/.docker)"),
+    ("tlsverify", "", "bool", "Use TLS and verify the daemon"),
 )
 
 
@@ -72,10 +78,7 @@ def _run(arguments: list[str]) -> int:
         if command is None:
             return _help(words)
         values, positional = flags.parse(command, rest)
-        hosts = options["host"]
-        if len(hosts) > 1:
-            raise Failure("Failed to initialize: unable to resolve docker endpoint: Specify only one -H")
-        engine = Engine(endpoint.chosen_host(hosts[0] if hosts else "", os.environ))
+        engine = Engine(Choice(options, os.environ))
         return command.handler(values, positional, engine)
     except flags.HelpWanted:
         return _help(command.name.split() if command else [])

@@ -175,7 +175,8 @@ class Session:
             self._pending = data
         except OSError:  # the container takes no more input; its output may still come
             if not self._stdin_closed:
-                poller.unregister(0)
+                if not had:
+                    poller.unregister(0)
                 self._stdin_closed = True
             data = b""
         if self._pending and not had:

@@ -22,7 +22,12 @@ log = logging.getLogger(__name__)
 
 READ_BYTES = 64 << 10
 HANDSHAKE_TIMEOUT_S = 10.0
+LINGER_S = 30.0  # how long a client may take to fetch what was sent last
+REFUSAL_LINGER_S = 2.0
 CONNECTIONS_MAX = 10_000
+
+# What Go's servers answer, and clients look for.
+_HTTP_REFUSAL = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
 HandOver = Callable[[socket.socket, RemotePeer], Awaitable[None]]
 
@@ -80,6 +85,8 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_TICKET  # a session resumed is a certificate not looked at again
+    context.num_tickets = 0
     what = f"certificate {files.certificate} with key {files.key}"
     try:
         context.load_cert_chain(files.certificate, files.key, password=_no_password)
@@ -157,6 +164,7 @@ class TlsFront:
             except (OSError, ValueError, TimeoutError) as error:
                 reason = getattr(error, "reason", None) or str(error) or "no handshake in time"
                 log.info("TLS client refused", extra={"address": address[0], "reason": reason})
+                await stream.refuse()
                 return
             peer = RemotePeer.of_certificate(stream.certificate(), address[0], address[1])
             inner, served = socket.socketpair()
@@ -174,6 +182,7 @@ class TlsStream:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._sending = asyncio.Lock()
+        self._first = b""
 
     async def handshake(self) -> None:
         """OSError (ssl.SSLError among them)."""
@@ -203,6 +212,18 @@ class TlsStream:
             except ssl.SSLZeroReturnError:
                 return b""
 
+    async def refuse(self) -> None:
+        """After a handshake that failed: let the client hear why.
+
+        Closed at once, a socket with unread bytes in it would take back what was sent last, the alert.
+        """
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(REFUSAL_LINGER_S):
+                if self._first[:1].isalpha():
+                    await asyncio.get_running_loop().sock_sendall(self._sock, _HTTP_REFUSAL)
+                self._sock.shutdown(socket.SHUT_WR)
+                await self.gone()
+
     async def send(self, data: bytes) -> None:
         self._tls.write(data)
         await self._flush()
@@ -212,18 +233,22 @@ class TlsStream:
         with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
         await self._flush()
+        self._sock.shutdown(socket.SHUT_WR)
 
     async def gone(self) -> None:
-        """Until the client has closed the connection, after it has ended its half."""
+        """Until the client has closed the connection; what it says is not looked at any more."""
         loop = asyncio.get_running_loop()
         while await loop.sock_recv(self._sock, READ_BYTES):
             pass
 
     async def _fill(self) -> None:
-        await self._flush()
+        # Of its own accord TLS has little to say; what somebody is sending already must not keep anyone from reading.
+        if self._outgoing.pending and not self._sending.locked():
+            await self._flush()
         data = await asyncio.get_running_loop().sock_recv(self._sock, READ_BYTES)
         if not data:
             raise ConnectionResetError("the client closed the connection without saying so")
+        self._first = self._first or data
         self._incoming.write(data)
 
     async def _flush(self) -> None:
@@ -233,13 +258,16 @@ class TlsStream:
 
 
 async def _join(stream: TlsStream, inner: socket.socket) -> None:
-    """Copy both ways until the server has ended its half, or the client is gone."""
+    """Copy both ways until the server has ended its half and the client has taken it, or the client is gone."""
     loop = asyncio.get_running_loop()
 
     async def up() -> None:
-        while data := await stream.receive():
-            await loop.sock_sendall(inner, data)
-        inner.shutdown(socket.SHUT_WR)
+        try:
+            while data := await stream.receive():
+                await loop.sock_sendall(inner, data)
+            inner.shutdown(socket.SHUT_WR)
+        except BrokenPipeError:  # the server wants no more
+            pass
         await stream.gone()
 
     async def down() -> None:
@@ -247,9 +275,13 @@ async def _join(stream: TlsStream, inner: socket.socket) -> None:
             await stream.send(data)
         await stream.end()
 
-    tasks = {loop.create_task(up()), loop.create_task(down())}
+    upwards, downwards = loop.create_task(up()), loop.create_task(down())
+    tasks = {upwards, downwards}
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not upwards.done() and downwards.exception() is None:
+            # Closed now, a socket with unread bytes in it would take back what the client has not fetched yet.
+            await asyncio.wait({upwards}, timeout=LINGER_S)
     finally:
         for task in tasks:
             task.cancel()

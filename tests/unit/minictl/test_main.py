@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from minictl import commands
-from minictl.endpoint import chosen_host, socket_path
-from minictl.errors import Failure
 
 TOP = Path(__file__).resolve().parents[3]
 
@@ -126,16 +124,6 @@ def test_no_permission_names_the_group_and_what_to_do(tmp_path: Path) -> None:
     assert done.stderr.startswith("permission denied while trying to connect to the minid daemon at unix://")
     assert "it is for root and the group daemon, and you (nobody) are in neither." in done.stderr
     assert "sudo usermod -aG daemon nobody" in done.stderr
-
-
-def test_where_the_daemon_is() -> None:
-    assert chosen_host("", {}) == "unix:///run/minid/minid.sock"  # type: ignore[arg-type]
-    assert chosen_host("", {"DOCKER_HOST": "unix:///d"}) == "unix:///d"  # type: ignore[arg-type]
-    assert chosen_host("", {"DOCKER_HOST": "unix:///d", "MINID_HOST": "unix:///m"}) == "unix:///m"  # type: ignore[arg-type]
-    assert chosen_host("unix:///h", {"MINID_HOST": "unix:///m"}) == "unix:///h"  # type: ignore[arg-type]
-    assert socket_path("unix:///a/b") == socket_path("/a/b") == "/a/b"
-    with pytest.raises(Failure, match="tcp:// yet"):
-        socket_path("tcp://h:2375")
 
 
 HOT = (
