@@ -101,6 +101,16 @@ class Choice:
         host = hosts[0] if hosts else self._environ.get(self.host_variable() or "-", "")
         return Endpoint(host or DEFAULT_HOST, self._tls())
 
+    def elsewhere(self, place: str) -> Endpoint:
+        """Another daemon's: at an address, with TLS as for -H, or a context's. Raises Failure."""
+        if "://" in place or place.startswith("/"):
+            return Endpoint(place, self._tls())
+        if place == DEFAULT_CONTEXT:
+            return self.default_endpoint()
+        from minictl import contexts
+
+        return contexts.endpoint(place)
+
     def _tls(self) -> TlsFiles | None:
         """As the docker CLI: DOCKER_TLS and DOCKER_TLS_VERIFY mean yes whatever they say; --tlsverify turns TLS on even
         as --tlsverify=false. Files that are missing where they were only looked for are left out.

@@ -46,6 +46,14 @@ class Engine:
     def host(self) -> str:
         return self.endpoint.host
 
+    def beside(self, place: str) -> Engine:
+        """Another daemon: at an address, with TLS as this one's command line says, or a context's. Raises Failure."""
+        if self.choice is None:
+            return Engine(place)
+        other = Engine(self.choice)
+        other._endpoint = self.choice.elsewhere(place)
+        return other
+
     def call(
         self,
         method: str,

@@ -1,7 +1,7 @@
 """image copy: an image from one daemon or registry to another; what the other side has already is not sent.
 
     NAME                    at the daemon that minictl speaks to (-H)
-    HOST::NAME              at another daemon: unix:///run/other.sock::app:1, ssh://user@host::app:1
+    HOST::NAME              at another daemon: unix:///run/other.sock::app:1, ssh://user@host::app:1, CONTEXT::app:1
     registry://NAME         at a registry: registry://registry.example:5000/team/app:1
 
 As the destination, `HOST::` alone keeps the names.
@@ -39,7 +39,7 @@ class Place:
             self.name = reference.familiar_tagged(self.name)
         elif "::" in text:
             host, _, self.name = text.rpartition("::")  # an address may be [::1]
-            self.engine = Engine(host)
+            self.engine = engine.beside(host)
         elif "://" in text:
             raise Failure(f"{text}: write {text}::NAME for an image at another daemon, or registry://NAME")
 
@@ -219,6 +219,7 @@ COPY = Command(
         "SOURCE and DESTINATION are\n"
         "  NAME               an image at the daemon that minictl speaks to\n"
         "  HOST::NAME         at another daemon (unix:///run/other.sock::app:1, ssh://user@host::app:1)\n"
+        "  CONTEXT::NAME      at the daemon of a context\n"
         "  registry://NAME    in a registry (registry://registry.example:5000/team/app:1)\n"
         "HOST:: alone as the destination keeps the image's names."
     ),

@@ -327,6 +327,23 @@ def test_from_a_registry_and_within_a_daemon(
         assert done.code == 1 and said in done.err, (wrong, done.err)
 
 
+def test_to_the_daemon_of_a_context(
+    two: tuple[Engine, Engine], minictl: Cli, registry: Registry, tmp_path: Path
+) -> None:
+    """And what a context says of a daemon that is not there, or is no context."""
+    layers(5).push(registry, "five", "1")
+    pull(Wire(two[0].socket, "1.44"), f"{registry.address}/five:1")
+    own = make_cli("minictl", two[0], tmp_path)
+    docker = make_cli("docker", two[0], tmp_path)
+    assert docker("context", "create", "there", "--docker", f"host=unix://{two[1].socket}").code == 0
+    done = own("image", "copy", f"{registry.address}/five:1", "there::five:5")
+    assert done.code == 0 and done.lines[0] == "Copied: five:5", done.err
+    assert run(two[1], tmp_path, "five:5") == "5"
+    assert own("image", "copy", "there::five:5", "default::back:5").code == 0
+    missing = own("image", "copy", "there::five:5", "nowhere::")
+    assert missing.code == 1 and "context not found" in missing.err
+
+
 def test_to_and_from_dockerd(
     two: tuple[Engine, Engine], minictl: Cli, registry: Registry, client_config: Path, tmp_path: Path
 ) -> None:
