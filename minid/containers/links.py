@@ -6,6 +6,7 @@ each other) a way to the ports that the other one exposes. These are the "legacy
 docs.docker.com/engine/network/links.
 """
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -109,6 +110,18 @@ class Links:
             for target, alias in self.legacy(other)
             if target.id == container.id
         ]
+
+    def follow_rename(self, container: Container, old_name: str) -> None:
+        """Links by its old name become links by its new one."""
+        for other in tuple(self._store.all()):
+            links = other.host_config.links or ()
+            new = tuple(
+                f"{container.name}:{parse_link(text)[1]}" if parse_link(text)[0] == old_name else text
+                for text in links
+            )
+            if new != tuple(links):
+                host_config = dataclasses.replace(other.host_config, links=new)
+                self._store.replace(dataclasses.replace(other, host_config=host_config))
 
     def exceptions(self) -> frozenset[LinkedPort]:
         """What legacy links open between containers that may not talk to each other (``icc`` off)."""

@@ -274,8 +274,9 @@ class Networking:
         self.hosts.update(container, before)
         await self._open_links()
 
-    def renamed(self, container: Container) -> None:
-        """Its new name counts at once."""
+    def renamed(self, container: Container, old_name: str) -> None:
+        """Its new name counts at once; links lead to it still."""
+        self.links.follow_rename(container, old_name)
         wanted = container.networking.endpoints_config
 
         def names(endpoint: Endpoint) -> tuple[str, ...]:

@@ -245,7 +245,7 @@ class Containers:
         if new == container.name:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         self._store.replace(dataclasses.replace(container, name=new))
-        self._networking.renamed(self.get(container.id))
+        self._networking.renamed(self.get(container.id), container.name)
         self._news.publish(self.get(container.id), "rename", {"oldName": "/" + container.name})
 
     async def update(

@@ -74,6 +74,10 @@ def test_environment_and_hosts(cli: Cli, wire: Wire, busybox: str) -> None:
     assert lines[-2] == [ip, "my-store", "dbhost", "db"], "links come before the container's own line"
     assert lines[-1][0] == address(wire, "web")
     assert wire.get("/containers/web/json")["HostConfig"]["Links"] == ["/db:/web/my-store"]
+    cli.ok("rename", "db", "database")
+    assert wire.get("/containers/web/json")["HostConfig"]["Links"] == ["/database:/web/my-store"]
+    cli.ok("restart", "-t", "0", "web")
+    assert f"{address(wire, 'database')}\tmy-store" in cli.ok("exec", "web", "cat", "/etc/hosts")
     cli.ok("rm", "--link", "web/my-store")
     assert wire.get("/containers/web/json")["HostConfig"]["Links"] is None
     assert "my-store" not in cli.ok("exec", "web", "cat", "/etc/hosts")
