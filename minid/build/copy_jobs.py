@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minid.build import listing, selection
+from minid.build.fingerprint import fingerprint
 from minid.build.selection import CopyError, Excluded, Item
 from minid.build.trees import DiskTree, InlineTree, ListedTree, Tree
 from minid.build.writing import Owner, Placer, find_owner
@@ -163,5 +164,4 @@ def _digest(order: Mapping[str, Any], trees: _Trees) -> str:
         **{key: copy[key] for key in ("unpack", "unpack_fetched")},
     }
     change: Callable[[int, bool], int] | None = selection.chmod(copy["chmod"])
-    owners = order["rootfs"] is not None and not copy["chown"]
-    return selection.digest(items, excluded, options, change, owners=owners)
+    return fingerprint(items, excluded, options, change, owners=not copy["chown"])

@@ -3,12 +3,9 @@
 Source: docs.docker.com/reference/dockerfile, ADD and COPY ("Source", "Destination", --parents, --exclude).
 """
 
-import hashlib
-import json
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from minid.build import listing, modes
 from minid.build.listing import Node
@@ -232,68 +229,6 @@ def _missing(path: str, is_context: bool) -> MissingSource:
     if is_context:
         reason = f"file not found in build context or excluded by .dockerignore: {reason}"
     return MissingSource(reason)
-
-
-def digest(
-    items: Sequence[Item],
-    excluded: Excluded,
-    options: Mapping[str, Any],
-    change: Callable[[int, bool], int] | None,
-    *,
-    owners: bool,
-) -> str:
-    """``sha256:…`` over everything that is copied and how. ``owners``: the files' own are kept."""
-    total = hashlib.sha256(_line(dict(options)))
-    for item in items:
-        total.update(_line([item.name, item.is_fetched]))
-        for name, node in item.parents or ():
-            total.update(_node_line(name, item.tree, node, change, owners))
-        base = "/".join(name for name, _ in item.parents) + "/" if item.parents else ""
-        start = base + item.name + "/" if item.parents is not None and item.name else ""
-        _add(total.update, item.tree, item.node, "", start, excluded, change, owners)
-    return "sha256:" + total.hexdigest()
-
-
-def _add(
-    update: Callable[[bytes], object],
-    tree: Tree,
-    node: Node,
-    name: str,
-    prefix: str,
-    excluded: Excluded,
-    change: Callable[[int, bool], int] | None,
-    owners: bool,
-) -> None:
-    update(_node_line(name, tree, node, change, owners))
-    if node.kind != listing.DIRECTORY:
-        return
-    for child, below in excluded.children(tree, node, prefix):
-        _add(update, tree, below, child, f"{prefix}{child}/", excluded, change, owners)
-    update(b"/\n")
-
-
-def _node_line(
-    name: str, tree: Tree, node: Node, change: Callable[[int, bool], int] | None, owners: bool
-) -> bytes:
-    is_dir = node.kind == listing.DIRECTORY
-    fields: list[Any] = [name, node.kind]
-    if node.kind != listing.SYMLINK:
-        fields.append(node.mode if change is None else change(node.mode, is_dir))
-    else:
-        fields.append(node.target)
-    if owners:
-        fields += [node.uid, node.gid]
-    if node.kind == listing.FILE:
-        fields += [node.size, tree.digest(node)]
-    elif node.kind in (listing.CHARACTER, listing.BLOCK):
-        fields += [node.major, node.minor]
-    if node.xattrs:
-        fields.append(sorted(node.xattrs.items()))
-    return _line(fields)
-
-
-def _line(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode() + b"\n"
 
 
 def chmod(text: str) -> Callable[[int, bool], int] | None:
