@@ -8,7 +8,7 @@ import logging
 import signal
 from pathlib import Path
 
-from minid import hostinfo, logfmt, sdnotify
+from minid import hostinfo, logfmt, sdnotify, tables
 from minid.api.listeners import Listener, open_listeners
 from minid.api.server import Server
 from minid.api.services import Services
@@ -80,11 +80,12 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         layout = Layout(config.data_root, config.exec_root)
+        self.database = Database(layout.database)
+        self.database.migrate_all(tables.SCHEMAS, tables.KNOWN)
         for directory in (layout.blobs, layout.containers, layout.volumes, layout.snapshots, layout.shims):
             directory.mkdir(mode=0o710, exist_ok=True)
         self.forkserver = Forkserver()
         self.jobs = Jobs(PRELOAD)
-        self.database = Database(layout.database)
         self.events = EventBus()
         tree = Tree.open(config.cgroup_parent or None, resident=self.forkserver.pid)
         self.forkserver.on_restart = tree.adopt

@@ -25,6 +25,7 @@ class ExitStatus(IntEnum):
     SOCKET = 6, "a socket cannot be listened on, or another daemon answers there"
     DATA_ROOT_UNUSABLE = 7, "the data root is on a file system that cannot hold images and containers"
     EXEC_ROOT_UNUSABLE = 8, "the exec root cannot be made or written"
+    DATA_ROOT_NEWER = 9, "the data root was written by a newer minid"
     FAILED = 70, "an unexpected failure; the log has the reason"
 
 

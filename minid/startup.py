@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from minid import dataroot
+from minid import dataroot, rootversion
 from minid.config import Config
 from minid.exits import ExitStatus, StartupError
 from minid.pidfile import Pidfile
@@ -14,7 +14,7 @@ from minid.rootlock import RootLock
 
 @contextmanager
 def claimed(config: Config) -> Iterator[None]:
-    """Hold the data root's lock and the pid file, with both roots there and usable.
+    """Hold the data root's lock and the pid file, with both roots there and usable, and of a version that is known.
 
     Raises ``StartupError``; whatever was claimed until then is given back.
     """
@@ -23,6 +23,9 @@ def claimed(config: Config) -> Iterator[None]:
             ExitStatus.NOT_ROOT,
             "minid has to be started as root: it makes namespaces, mounts and cgroups (try sudo minid)",
         )
+    from minid.tables import KNOWN  # all services: not for those who are refused before this
+
+    rootversion.check(config.data_root, KNOWN)
     with ExitStack() as claims:
         dataroot.prepare(config.data_root)
         try:
@@ -41,6 +44,12 @@ def claimed(config: Config) -> Iterator[None]:
                 ExitStatus.EXEC_ROOT_UNUSABLE, f"{config.pidfile}: cannot be written: {error.strerror}"
             ) from error
         claims.callback(pidfile.remove)
+        try:
+            rootversion.bring_up(config.data_root, KNOWN)
+        except OSError as error:
+            raise StartupError(
+                ExitStatus.DATA_ROOT_UNUSABLE, f"{config.data_root}: cannot be written: {error}"
+            ) from error
         yield
 
 

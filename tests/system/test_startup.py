@@ -110,6 +110,24 @@ def test_another_daemon_answers_at_the_socket(tmp_path):
     assert not (tmp_path / "exec" / "minid.pid").exists()
 
 
+def test_a_data_root_of_a_newer_minid_is_left_alone(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    (data / "minid.db").write_bytes(b"of a form that this minid would not even open")
+    (data / "version").write_text("minid 7.0.0\ndata-root 1\ncontainers 9\n")
+    before = {path: (path.read_bytes(), path.stat()) for path in data.iterdir()}
+    directory = data.stat()
+    done = run_minid(*roots(tmp_path))
+    assert done.returncode == ExitStatus.DATA_ROOT_NEWER == 9
+    assert (
+        "written by a newer minid (7.0.0): it has containers 9; minid 0.1.0 knows containers 1" in done.stderr
+    )
+    assert "install minid 7.0.0 or newer again, or use another directory with --data-root" in done.stderr
+    assert {path: (path.read_bytes(), path.stat()) for path in data.iterdir()} == before
+    assert (data.stat().st_mtime_ns, data.stat().st_mode) == (directory.st_mtime_ns, directory.st_mode)
+    assert not (tmp_path / "exec").exists()
+
+
 def test_nothing_is_handed_over(tmp_path):
     done = run_minid(*roots(tmp_path), "-H", "fd://")
     assert done.returncode == ExitStatus.SOCKET, done.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minid.errors import Failed
+from minid.exits import StartupError
 from minid.state import Database
 
 ONE = ("CREATE TABLE things (name TEXT PRIMARY KEY); INSERT INTO things VALUES ('first');",)
@@ -50,7 +50,7 @@ def test_a_migration_that_fails_changes_nothing(database: Database) -> None:
 
 def test_a_newer_data_root_is_refused(database: Database) -> None:
     database.migrate("things", TWO)
-    with pytest.raises(Failed, match=r"written by a newer minid \(things schema 2, this one knows 1\)"):
+    with pytest.raises(StartupError, match=r"newer minid: it has things 2; this minid knows things 1"):
         database.migrate("things", ONE)
 
 
