@@ -74,7 +74,9 @@ def _be_shim(orders: int) -> int:
 def _refuse(orders: int, reason: OSError) -> None:
     """Fetch one and answer that it can't be."""
     with socket.socket(fileno=os.dup(orders)) as queue:
-        _, fds = messages.receive(queue)
+        order, fds = messages.receive(queue)
+    if order is None:
+        return  # the daemon has ended
     with socket.socket(fileno=fds[0]) as peer:
         messages.send(peer, _error(reason))
     for fd in fds[1:]:

@@ -2,6 +2,7 @@
 runs. The process is a child of the keeper, as we are.
 """
 
+import contextlib
 import errno
 import os
 import signal
@@ -132,7 +133,8 @@ class Launch:
 
     def kill(self) -> None:
         """SIGKILL for a child that has not been told to go."""
-        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the keeper has reaped it, and we shall hear of it
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def settle(self) -> None:
         """The process has been reaped: hear what it still had to say before its end is dealt with."""

@@ -227,7 +227,11 @@ class Shim:
         assert self._launch is not None and self._answer_run is not None
         connection, number = self._answer_run
         pid = self._launch.pid
-        self._daemons.tell(connection, {"n": number, "pid": pid, "start_ticks": process.start_ticks(pid)})
+        try:
+            ticks = process.start_ticks(pid)
+        except ProcessLookupError:  # killed and reaped since then: its channel says so next
+            return
+        self._daemons.tell(connection, {"n": number, "pid": pid, "start_ticks": ticks})
 
     def _op_start(self, message: messages.Message, fds: list[int], connection: socket.socket) -> None:
         assert self._launch is not None

@@ -428,6 +428,21 @@ async def test_a_sandbox_that_is_killed_before_its_start(boxes: Boxes) -> None:
     assert not box.exited.done()
 
 
+async def test_a_sandbox_that_is_killed_when_the_daemon_ends(boxes: Boxes) -> None:
+    """The keeper has reaped it before the worker hears of either."""
+    box = boxes.make("true")
+    task = box.spawn()
+    await boxes.tasks.run(task)
+    worker = box.worker()
+    os.kill(worker, signal.SIGSTOP)
+    boxes.tasks.discard(box.id)
+    os.kill(task.pid, signal.SIGKILL)
+    await ended(task.pid)
+    os.kill(worker, signal.SIGCONT)
+    await boxes.all_gone()
+    assert not box.socket_path.exists() and not box.exited.done()
+
+
 # -- one run after the other
 
 
