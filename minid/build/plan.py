@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from minid.build.dockerfile.model import Copy, Dockerfile, Run, Stage
+from minid.build.dockerfile.model import Copy, Dockerfile, Instruction, Run, Stage
 from minid.errors import InvalidParameter
 
 
@@ -33,15 +33,19 @@ def needed(dockerfile: Dockerfile, target: Stage, base_of: Callable[[Stage], str
 
 def sources(dockerfile: Dockerfile, stage: Stage, base: str) -> list[Stage]:
     """The earlier stages that ``stage`` names: in FROM, ``COPY --from`` and ``RUN --mount=from``."""
-    words = []
-    for instruction in stage.instructions:
-        if isinstance(instruction, Copy):
-            words.append(instruction.from_)
-        elif isinstance(instruction, Run):
-            words += [mount.from_ for mount in instruction.mounts]
+    words = [word for instruction in stage.instructions for word in sources_of(instruction)]
     found = [find_base(dockerfile, stage, base)]
-    found += [dockerfile.find_stage(word, stage.index) for word in words if word]
+    found += [dockerfile.find_stage(word, stage.index) for word in words]
     return [each for each in found if each is not None]
+
+
+def sources_of(instruction: Instruction) -> list[str]:
+    """What the instruction takes files from beside the context: words that may name a stage."""
+    if isinstance(instruction, Copy):
+        return [instruction.from_] if instruction.from_ else []
+    if isinstance(instruction, Run):
+        return [mount.from_ for mount in instruction.mounts if mount.from_]
+    return []
 
 
 def find_base(dockerfile: Dockerfile, stage: Stage, base: str) -> Stage | None:

@@ -89,8 +89,21 @@ class StageWork:
             trigger = parse_trigger(text)
             state = await self._instruction(state, trigger, replace(first, name=f"ONBUILD {text}"))
         for step, instruction in zip(steps[1:], self._stage.instructions, strict=True):
+            await self._sources_are_done(plan.sources_of(instruction))
             state = await self._instruction(state, instruction, step)
         return state
+
+    async def _sources_are_done(self, words: list[str]) -> None:
+        """A step that needs other stages begins when these have ended: it is not told to take so long itself."""
+        for word in words:
+            name = self._shop.bases.named(word)
+            earlier = (
+                None
+                if isinstance(name, Context)
+                else self._shop.dockerfile.find_stage(name, self._stage.index)
+            )
+            if earlier is not None:
+                await self._shop.result(earlier)
 
     async def _begin(self, step: Step) -> tuple[StageState, list[str]]:
         """What the stage begins with, and the triggers that its base image has for it."""

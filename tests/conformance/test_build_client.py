@@ -109,6 +109,17 @@ def test_steps_are_shown_line_by_line(build: Build) -> None:
     assert "out" not in again.err.replace("echo out", "")
 
 
+@pytest.mark.minid_only(MINID)
+def test_waiting_for_a_stage_is_not_the_steps_time(build: Build) -> None:
+    result = build("FROM BASE AS slow\nRUN sleep 1.5\nFROM BASE\nCOPY --from=slow /etc/passwd /x\n")
+    assert result.code == 0, result.err
+    took = {
+        name: float(seconds) for name, seconds in re.findall(r"\] (\w+) .*\n#\d+ DONE (\S+)s", result.err)
+    }
+    assert took["RUN"] >= 1.5
+    assert took["COPY"] < 1.4
+
+
 def test_only_the_id(build: Build, wire: Wire) -> None:
     result = build("FROM BASE\nRUN echo talks", "-q")
     assert result.code == 0
