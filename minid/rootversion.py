@@ -45,7 +45,7 @@ def find(data_root: Path) -> Versions | None:
     path = data_root / FILE
     try:
         text = path.read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise StartupError(ExitStatus.DATA_ROOT_UNUSABLE, f"{path}: cannot be read: {error}") from error
