@@ -71,6 +71,22 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "remove": "lifecycle:RM",
         },
     ),
+    "context": (
+        "Manage contexts (where daemons are)",
+        {
+            "create": "context:CREATE",
+            "export": "context:EXPORT",
+            "import": "context:IMPORT",
+            "inspect": "context:INSPECT",
+            "ls": "context:LS",
+            "list": "context:LS",
+            "rm": "context:RM",
+            "remove": "context:RM",
+            "show": "context:SHOW",
+            "update": "context:UPDATE",
+            "use": "context:USE",
+        },
+    ),
     "image": (
         "Manage images",
         {

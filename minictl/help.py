@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _DOCKERS_OWN = (
-    "build", "builder", "buildx", "checkpoint", "compose", "config", "context", "manifest", "node", "plugin",
+    "build", "builder", "buildx", "checkpoint", "compose", "config", "manifest", "node", "plugin",
     "search", "secret", "service", "stack", "swarm", "trust",
 )  # fmt: skip
 
@@ -32,8 +32,9 @@ def overview(global_flags: tuple[flags.Flag, ...]) -> str:
     lines += _rows([(name, summary) for name, (summary, _) in sorted(commands.GROUPS.items())])
     lines += ["", "Global Options:", *_flag_lines(global_flags), ""]
     lines.append(
-        "The daemon is looked for at -H, $MINID_HOST, $DOCKER_HOST, unix:///run/minid/minid.sock, in this order."
+        "The daemon is looked for at -H, --context, $MINID_HOST, $DOCKER_HOST, $DOCKER_CONTEXT, the context in use,"
     )
+    lines.append("unix:///run/minid/minid.sock, in this order.")
     lines.append("Run 'minictl COMMAND --help' for more information on a command.")
     return "\n".join(lines)
 

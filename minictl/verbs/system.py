@@ -32,7 +32,7 @@ def version(options: Options, arguments: list[str], engine: Engine) -> int:
         "PythonVersion": ".".join(str(number) for number in sys.version_info[:3]),
         "Os": "linux",
         "Arch": architecture,
-        "Context": "default",
+        "Context": _context(engine),
     }
     if options["format"]:
         _templated(options["format"], {"Client": _go_names(client), "Server": server and _go_names(server)})
@@ -53,6 +53,10 @@ def version(options: Options, arguments: list[str], engine: Engine) -> int:
     if problem:
         raise Failure(problem.message)
     return 0
+
+
+def _context(engine: Engine) -> str:
+    return engine.choice.context() if engine.choice else "default"
 
 
 def _go_names(versions: dict[str, Any]) -> dict[str, Any]:
@@ -110,12 +114,15 @@ def info(options: Options, arguments: list[str], engine: Engine) -> int:
     except Failure as error:
         problem = error
         answer["ServerErrors"] = [error.message]
-    answer["ClientInfo"] = {"Debug": False, "Context": "default", "Plugins": [], "Warnings": None,
+    answer["ClientInfo"] = {"Debug": False, "Context": _context(engine), "Plugins": [], "Warnings": None,
                             "Version": __version__, "Os": "linux"}  # fmt: skip
     if options["format"]:
         _templated(options["format"], answer)
     else:
-        text = f"Client: minictl\n Version:    {__version__}\n Context:    default\n Debug Mode: false\n\nServer:\n"
+        text = (
+            f"Client: minictl\n Version:    {__version__}\n Context:    {_context(engine)}\n Debug Mode: false\n\n"
+            "Server:\n"
+        )
         table.write(text if problem else text + _info_text(answer))
         for warning in answer.get("Warnings") or ():
             sys.stderr.write(f"{warning}\n")

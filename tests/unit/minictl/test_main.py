@@ -133,6 +133,7 @@ HOT = (
     "argparse",
     "json",
     "socket",
+    "ssl",
     "selectors",
     "signal",
     "http",
