@@ -1,6 +1,8 @@
 """COPY, ADD and WORKDIR in whole builds with the docker CLI: the rules of ``tests.copy_rules`` on dockerd and on minid."""
 
+import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import zstandard
@@ -8,6 +10,7 @@ import zstandard
 from tests import copy_rules
 from tests.cli import Cli
 from tests.copy_rules import BASE, BASE_MTIME, CONTEXT, NEWER, RULES, Rule, tar_of, tree_of
+from tests.http_files import Server
 
 Tree = dict[str, str]
 
@@ -51,6 +54,69 @@ def build(cli: Cli, rule: Rule, base: str) -> Tree | str:
         cli("rmi", "-f", image)
     changed = {path: line for path, line in after.items() if before.get(path) != line}
     return changed | dict.fromkeys(before.keys() - after.keys(), "")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    server.files["/a/archive.tar"] = tar_of(copy_rules.TAR)
+    server.files["/"] = b"index"
+    yield server
+    server.close()
+
+
+ARCHIVE = f"f 600 0:0 {tar_of(copy_rules.TAR).decode('latin-1')}"
+SHA256 = hashlib.sha256(tar_of(copy_rules.TAR)).hexdigest()
+DOWNLOADS = [
+    Rule("a name", "ADD {url}/a/archive.tar /new", {"new": ARCHIVE}),
+    Rule("a directory", "ADD {url}/a/archive.tar /new/", {"new": copy_rules.NEW, "new/archive.tar": ARCHIVE}),
+    Rule(
+        "beside files",
+        "ADD a {url}/a/archive.tar /there/",
+        {"there/a": copy_rules.FILE_A, "there/archive.tar": ARCHIVE},
+    ),
+    Rule(
+        "owned", "ADD --chown=app {url}/a/archive.tar /new", {"new": ARCHIVE.replace("0:0", "1000:1001", 1)}
+    ),
+    Rule("no name", "ADD {url}/ /new/", error="cannot determine"),
+    Rule("not there", "ADD {url}/nothing /new", error="404"),
+    Rule("COPY has none", "COPY {url}/a/archive.tar /new", error=""),
+]
+NEWER_DOWNLOADS = [
+    Rule("checked", f"ADD --checksum=sha256:{SHA256} {{url}}/a/archive.tar /new", {"new": ARCHIVE}),
+    Rule("wrong", f"ADD --checksum=sha256:{64 * '0'} {{url}}/a/archive.tar /new", error="digest mismatch"),
+    Rule(
+        "unpacked",
+        "ADD --unpack=true {url}/a/archive.tar /new",
+        {"new": copy_rules.NEW, **copy_rules.below("new", copy_rules.UNPACKED)},
+    ),
+    Rule(
+        "with a mode", "ADD --chmod=755 {url}/a/archive.tar /new", {"new": ARCHIVE.replace("600", "755", 1)}
+    ),
+]
+
+
+def check_download(cli: Cli, server: Server, rule: Rule, base: str) -> None:
+    """The time is the server's."""
+    result = build(cli, replace(rule, instruction=rule.instruction.replace("{url}", server.url)), base)
+    if not rule.expected:
+        assert isinstance(result, str)
+        assert rule.error in result
+        return
+    assert result == rule.expected
+
+
+@pytest.mark.parametrize("rule", DOWNLOADS, ids=lambda rule: rule.name)
+def test_download(docker_cli: Cli, import_base: Callable[[Tree], str], server: Server, rule: Rule) -> None:
+    check_download(docker_cli, server, rule, import_base({}))
+
+
+@pytest.mark.minid_only("the classic builder does not know it")
+@pytest.mark.parametrize("rule", NEWER_DOWNLOADS, ids=lambda rule: rule.name)
+def test_newer_download(
+    docker_cli: Cli, import_base: Callable[[Tree], str], server: Server, rule: Rule
+) -> None:
+    check_download(docker_cli, server, rule, import_base({}))
 
 
 def check(cli: Cli, rule: Rule, base: str) -> None:
