@@ -70,7 +70,10 @@ class Screen:
         while self._steps and (last or self._steps[0].ended):
             done.append(self._line(self._steps.pop(0), width))
         live = self._live(height, width) if self._steps else []
-        text = self._erasing(width) + "".join(f"{line}\n" for line in done + live)
+        # Line by line: a terminal that is cleared from its top (tmux) would keep each drawing in its history.
+        text = self._upwards(width) + "".join(f"{line}\x1b[K\n" for line in done + live)
+        if self._drawn:
+            text += "\x1b[J"
         self._drawn = [columns(printable(line)) for line in live]
         if text:
             write_all(self._fd, text.encode("utf-8", "replace"))
@@ -109,15 +112,14 @@ class Screen:
         return f"{color}{text}\x1b[0m" if color and self._colors else text
 
     def _erase(self) -> None:
-        text = self._erasing(terminal.size(self._fd)[1] or 80)
+        if self._drawn:
+            write_all(self._fd, f"{self._upwards(terminal.size(self._fd)[1] or 80)}\x1b[J".encode())
         self._drawn = []
-        if text:
-            write_all(self._fd, text.encode())
 
-    def _erasing(self, width: int) -> str:
-        """Takes away what was drawn; in a terminal that became narrower a line fills several rows."""
+    def _upwards(self, width: int) -> str:
+        """To where the last drawing began; in a terminal that became narrower a line fills several rows."""
         rows = sum(max(1, -(-drawn // width)) for drawn in self._drawn)
-        return f"\x1b[{rows}A\r\x1b[J" if rows else ""
+        return f"\x1b[{rows}A\r" if rows else ""
 
 
 def fitting(text: str, width: int) -> str:

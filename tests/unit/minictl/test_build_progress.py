@@ -7,7 +7,6 @@ import os
 import re
 import struct
 import termios
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,7 +167,7 @@ class Emulator:
     def __init__(self, rows: int, columns_: int) -> None:
         self.master, self.fd = os.openpty()
         self.lines = [""]
-        self.row = 0
+        self.row = self.column = 0
         self.resize(rows, columns_)
 
     def resize(self, rows: int, columns_: int) -> None:
@@ -187,22 +186,26 @@ class Emulator:
 
     def _feed(self, text: str) -> None:
         for part in re.findall(r"\x1b\[\d*[A-Za-z]|\n|\r|[^\x1b\n\r]+", text):
+            line = self.lines[self.row]
             if part == "\n":
                 self.row += 1
                 if self.row == len(self.lines):
                     self.lines.append("")
+            elif part == "\r":
+                self.column = 0
+            elif part == "\x1b[K":
+                self.lines[self.row] = line[: self.column]
             elif part == "\x1b[J":
                 del self.lines[self.row + 1 :]
-                self.lines[self.row] = ""
+                self.lines[self.row] = line[: self.column]
             elif part.startswith("\x1b[") and part.endswith("A"):
                 count = int(part[2:-1])
                 assert count < self.rows, "the cursor can't go above the screen"
                 self.row -= count
-            elif not part.startswith("\x1b") and part != "\r":
-                assert (
-                    sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in part) <= self.columns
-                ), part
-                self.lines[self.row] += part
+            elif not part.startswith("\x1b"):
+                assert columns(part) <= self.columns, part
+                self.lines[self.row] = line[: self.column] + part + line[self.column + len(part) :]
+                self.column += len(part)
 
     def close(self) -> None:
         os.close(self.master)
