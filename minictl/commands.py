@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 VERBS = {
     "attach": "start:ATTACH",
     "build": "build:BUILD",
+    "certs": "certs:CERTS",
     "commit": "containers:COMMIT",
     "cp": "copy:CP",
     "create": "run:CREATE",
@@ -32,6 +33,7 @@ VERBS = {
     "ps": "ps:PS",
     "pull": "pull:PULL",
     "push": "pull:PUSH",
+    "remote-env": "remote_env:REMOTE_ENV",
     "rename": "lifecycle:RENAME",
     "restart": "lifecycle:RESTART",
     "rm": "lifecycle:RM",
@@ -158,6 +160,7 @@ SECTIONS = (
         ),
     ),
     ("Images", ("explain", "history", "import", "load", "login", "logout", "rmi", "save", "tag")),
+    ("Daemons elsewhere", ("certs", "remote-env")),
     ("Everything", ("events", "info", "inspect", "version")),
 )  # fmt: skip
 

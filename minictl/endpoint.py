@@ -99,26 +99,27 @@ class Choice:
         """That of the context "default": -H, else MINID_HOST, else DOCKER_HOST, else minid's own socket."""
         hosts = self._options["host"]
         host = hosts[0] if hosts else self._environ.get(self.host_variable() or "-", "")
-        return Endpoint(host or DEFAULT_HOST, self._tls())
+        return Endpoint(host or DEFAULT_HOST, self.tls())
 
     def elsewhere(self, place: str) -> Endpoint:
         """Another daemon's: at an address, with TLS as for -H, or a context's. Raises Failure."""
         if "://" in place or place.startswith("/"):
-            return Endpoint(place, self._tls())
+            return Endpoint(place, self.tls())
         if place == DEFAULT_CONTEXT:
             return self.default_endpoint()
         from minictl import contexts
 
         return contexts.endpoint(place)
 
-    def _tls(self) -> TlsFiles | None:
-        """As the docker CLI: DOCKER_TLS and DOCKER_TLS_VERIFY mean yes whatever they say; --tlsverify turns TLS on even
+    def tls(self, *, assumed: bool = False) -> TlsFiles | None:
+        """What TLS is to be done with, None for none; `assumed`: as if --tlsverify were given.
+
+        As the docker CLI: DOCKER_TLS and DOCKER_TLS_VERIFY mean yes whatever they say; --tlsverify turns TLS on even
         as --tlsverify=false. Files that are missing where they were only looked for are left out.
         """
         options = self._options
-        verify = bool(
-            options["tlsverify"] if options.given("tlsverify") else self._environ.get("DOCKER_TLS_VERIFY")
-        )
+        asked = options["tlsverify"] if options.given("tlsverify") else self._environ.get("DOCKER_TLS_VERIFY")
+        verify = assumed or bool(asked)
         wanted = options["tls"] if options.given("tls") else self._environ.get("DOCKER_TLS")
         if not (verify or wanted or options.given("tlsverify")):
             return None

@@ -27,9 +27,11 @@ class Engine:
     is too new for it is the request sent once more, with the version that the daemon can do.
     """
 
-    def __init__(self, where: str | Choice) -> None:
+    def __init__(self, where: str | Endpoint | Choice) -> None:
         self.choice = where if isinstance(where, Choice) else None
-        self._endpoint = None if isinstance(where, Choice) else Endpoint(where)
+        self._endpoint = where if isinstance(where, Endpoint) else None
+        if isinstance(where, str):
+            self._endpoint = Endpoint(where)
         self.version = os.environ.get("DOCKER_API_VERSION") or API_VERSION
         self.is_minid = False
         self._idle: list[Connection] = []
