@@ -320,7 +320,10 @@ def test_other_commands_send_the_same(recorder: Recorder, place: Path, line: str
         wanted = []
         got = [request for request in got if not request[1].endswith("/exec")]
     if line.startswith("network create"):
-        wanted, got = [_subnets_sorted(request) for request in wanted], [_subnets_sorted(request) for request in got]
+        wanted, got = (
+            [_subnets_sorted(request) for request in wanted],
+            [_subnets_sorted(request) for request in got],
+        )
     assert got == wanted
     assert own_code == code
 
