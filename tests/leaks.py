@@ -15,6 +15,8 @@ from pathlib import Path
 from minid.kernel import process
 from minid.kernel.cgroups.hierarchy import Mount, parse_mounts, parse_own
 
+SPARE_WORKER = "minid: worker of a spare shim"
+
 # What SQLite makes and removes as it likes, and the cache of compiled seccomp filters.
 _COMING_AND_GOING = re.compile(
     r"minid\.db-(wal|shm|journal)$|/seccomp(/[0-9a-f]{64})?$|/blobs/unsynced$|/ports\.sock$"
@@ -79,6 +81,8 @@ class Machine:
         left out.
         """
         scope = Scope(os.path.realpath(data_root), os.path.realpath(exec_root), cgroup_parent, daemon_pid)
+        if daemon_pid is not None:
+            _await_spare_shim(daemon_pid)
         groups = list(_cgroups(scope))
         pids = _processes(scope, groups)
         resting = {pid: held for pid in pids if (held := _resting(pid)) is not None}
@@ -108,6 +112,25 @@ class Machine:
             if not lines or time.monotonic() > deadline:
                 return lines
             time.sleep(0.02)
+
+
+def _await_spare_shim(daemon_pid: int, timeout_s: float = 5.0) -> None:
+    """minid has one, but makes it a moment after a start; it belongs to the picture. (dockerd has no forkserver.)"""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and os.path.exists(f"/proc/{daemon_pid}"):
+        try:
+            servers = [pid for pid in process.list_children(daemon_pid) if _title(pid) == "minid: forkserver"]
+            keepers = [pid for server in servers for pid in process.list_children(server)]
+            workers = [pid for keeper in keepers for pid in process.list_children(keeper)]
+            if not servers or any(_title(pid) == SPARE_WORKER for pid in workers):
+                return
+        except ProcessLookupError:
+            pass  # one of them has just ended: look again
+        time.sleep(0.02)
+
+
+def _title(pid: int) -> str:
+    return _text(f"/proc/{pid}/cmdline").rstrip("\0")
 
 
 def _resting(pid: int) -> Counter[str] | None:

@@ -43,6 +43,7 @@ def _first(orders: int, news: int, say: int) -> Shim:
     os.close(null)
     os.umask(0)
     prepared = sandbox.prepare() if order["ahead"] else {}
+    process.set_title("minid: worker of a spare shim")
     os.umask(0o077)
     return Shim.begin(socket.socket(fileno=fds[0]), news, prepared, say)
 
