@@ -36,7 +36,6 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def root(privileged: None) -> Iterator[Path]:
     root = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
-    root.chmod(0o711)
     yield root
     shutil.rmtree(root)
 
@@ -45,7 +44,7 @@ def root(privileged: None) -> Iterator[Path]:
 async def downloads(root: Path) -> AsyncIterator[Downloads]:
     jobs = Jobs(("minid.build.receive_jobs", "minid.build.git_jobs"))
     asides = root / "asides"
-    asides.mkdir(mode=0o711)
+    asides.mkdir(mode=0o700)
     downloads = Downloads(root / "kept", asides, jobs)
     yield downloads
     await downloads.close()
