@@ -46,6 +46,10 @@ def loads(text: str | bytes | bytearray) -> Any:
         value, end = _scan(text, 0)
     except StopIteration as error:
         raise ValueError(f"not JSON at character {error.value}: {text[:80]!r}") from None
+    except (
+        SystemError
+    ):  # the scanner's error is a class of the json package: without it, there is none to raise
+        raise ValueError(f"not JSON: {text[:80]!r}") from None
     if end != len(text):
         raise ValueError(f"more than one JSON value, at character {end}")
     return value
@@ -60,7 +64,7 @@ def loads_many(text: str) -> tuple[list[Any], str]:
             start += 1
         try:
             value, end = _scan(text, start)
-        except (StopIteration, ValueError):
+        except (StopIteration, ValueError, SystemError):  # see loads
             return values, text[start:]
         if end == len(text) and isinstance(value, int | float):  # "12" may go on
             return values, text[start:]
