@@ -131,6 +131,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         {
             "df": "disk:DF",
             "dial-stdio": "dial_stdio:DIAL_STDIO",
+            "doctor": "doctor:DOCTOR",
             "events": "events:EVENTS",
             "info": "system:INFO",
             "prune": "disk:PRUNE",

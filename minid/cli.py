@@ -88,8 +88,19 @@ def _validated(config: Config) -> int:
         _say(f"warning: {warning}")
     if problems := problems_of_hosts_toml():
         return _refuse(ExitStatus.CONFIGURATION, ConfigError(tuple(problems)))
-    print("configuration OK")
-    return ExitStatus.OK
+    print("configuration OK", flush=True)
+    import asyncio
+
+    from minid import doctor
+    from minid.doctor.gather import probe_storage
+    from minid.network.default import device
+    from minid.tables import KNOWN
+
+    storage = asyncio.run(probe_storage(config)) if os.geteuid() == 0 else None
+    facts = doctor.gather(config, known=KNOWN, storage=storage, bridges=(device(config),))
+    findings = doctor.findings(facts)
+    print(doctor.shown(findings))
+    return ExitStatus.HOST if any(one.state == doctor.FAIL for one in findings) else ExitStatus.OK
 
 
 def _refuse(status: ExitStatus, error: MinidError) -> int:

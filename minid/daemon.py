@@ -8,7 +8,7 @@ import logging
 import signal
 from pathlib import Path
 
-from minid import hostinfo, logfmt, sdnotify, tables
+from minid import doctor, hostinfo, logfmt, sdnotify, tables
 from minid.api.listeners import Listener, open_listeners
 from minid.api.server import Server
 from minid.api.services import Services
@@ -195,7 +195,21 @@ class Daemon:
             info=self._info,
             engine_id=self._engine_id,
             rootfs=lambda container: self.snapshots.rootfs(container.id, container.diff_ids),
+            doctor=self._findings,
         )
+
+    async def _findings(self) -> tuple[doctor.Finding, ...]:
+        storage = doctor.Storage(self.snapshots.driver_name, self.snapshots.because, self.snapshots.refused)
+        bridges = tuple(network.device for network in self.networks.all() if network.driver == "bridge")
+        facts = await asyncio.to_thread(
+            doctor.gather,
+            self._config,
+            known=tables.KNOWN,
+            storage=storage,
+            bridges=bridges,
+            serving=True,
+        )
+        return doctor.findings(facts)
 
     def _info(self) -> hostinfo.HostInfo:
         config = self._config

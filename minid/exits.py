@@ -26,6 +26,7 @@ class ExitStatus(IntEnum):
     DATA_ROOT_UNUSABLE = 7, "the data root is on a file system that cannot hold images and containers"
     EXEC_ROOT_UNUSABLE = 8, "the exec root cannot be made or written"
     DATA_ROOT_NEWER = 9, "the data root was written by a newer minid"
+    HOST = 10, "the configuration is right, and this host cannot run containers (from --validate)"
     FAILED = 70, "an unexpected failure; the log has the reason"
 
 

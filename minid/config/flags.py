@@ -113,7 +113,7 @@ def usage() -> str:
     rows = [
         ("    --config-file string", "Configuration file (default /etc/minid/minid.yaml)"),
         ("-h, --help", "Print this and quit"),
-        ("    --validate", "Check the configuration and quit"),
+        ("    --validate", "Check the configuration and the host, and quit"),
         ("-v, --version", "Print the version and quit"),
     ]
     effective = [option for option in OPTIONS if option.flag and option.field and option.why == NO_EFFECT]

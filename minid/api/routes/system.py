@@ -62,6 +62,14 @@ async def system_info(call: Call) -> web.StreamResponse:
     )
 
 
+@routes.get("/minid/doctor")
+async def system_doctor(call: Call) -> web.StreamResponse:
+    """What this host offers, and what to do about what it lacks: an extension (docs/compatibility.md)."""
+    doctor = call.services.doctor
+    found = await doctor() if doctor is not None else ()
+    return json_response(system_schema.doctor(found))
+
+
 @routes.get("/events", stoppable=True)
 async def system_events(call: Call) -> web.StreamResponse:
     """Past events from ``since`` on, then new ones until ``until`` or the client's going; headers at once."""

@@ -6,6 +6,7 @@ from typing import Any
 from minid import API_VERSION, MIN_API_VERSION
 from minid.api.schema.naming import timestamp
 from minid.containers.model import Container
+from minid.doctor import Finding
 from minid.hostinfo import HostInfo
 
 
@@ -133,4 +134,13 @@ def registry_config(insecure: tuple[str, ...], mirrors: tuple[str, ...]) -> dict
         "InsecureRegistryCIDRs": ranges,
         "IndexConfigs": indexes,
         "Mirrors": list(mirrors),
+    }
+
+
+def doctor(findings: Iterable[Finding]) -> dict[str, Any]:
+    """``GET /minid/doctor``: an extension, not part of Docker's API."""
+    return {
+        "Findings": [
+            {"Name": one.name, "State": one.state, "What": one.what, "Advice": one.advice} for one in findings
+        ]
     }

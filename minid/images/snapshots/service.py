@@ -53,6 +53,15 @@ class Adopted:
     tar_bytes: int
 
 
+def used_before(snapshots: Path) -> str | None:
+    """The driver that has layers here already: with another one they would be invisible."""
+    for name in DRIVERS:
+        with contextlib.suppress(FileNotFoundError, StopIteration):
+            next((snapshots / name / "layers").iterdir())
+            return name
+    return None
+
+
 class Snapshots:
     """One per daemon. ``driver`` is the configured name, or None to take the first that works. Call
     ``start`` first.
@@ -65,6 +74,8 @@ class Snapshots:
         self._wanted = driver
         self._jobs = jobs
         self._chosen: Driver | None = None
+        self.because = ""  # "configured", "in use" (it has layers already) or "first" (that works)
+        self.refused: dict[str, str] = {}  # drivers that were tried before, and why they don't work here
         self._records: dict[Path, LayerRecord] = {}
         self._cleaning: set[asyncio.Task[None]] = set()
 
@@ -87,12 +98,15 @@ class Snapshots:
 
         Raises Unsupported, saying why, if the configured driver doesn't work on this machine or none does.
         """
-        name = self._wanted or self._used_before()
+        before = used_before(self._layout.snapshots)
+        name = self._wanted or before
+        self.because = "configured" if self._wanted else "in use" if before else "first"
         reasons = {}
         for candidate in [name] if name else DRIVERS:
             reasons[candidate] = await self._probe(candidate)
             if not reasons[candidate]:
                 self._chosen = DRIVERS[candidate](self._layout.snapshots, self._jobs, self._record)
+                self.refused = {driver: reason for driver, reason in reasons.items() if reason}
                 break
         else:
             told = "; ".join(f"{driver}: {reason}" for driver, reason in reasons.items())
@@ -102,14 +116,6 @@ class Snapshots:
             )
         (self._root / "layers").mkdir(mode=0o700, exist_ok=True)
         spread_children(str(self._layout.containers))  # what builds copy lies there before it is a layer
-
-    def _used_before(self) -> str | None:
-        """The driver that has layers here already: with another one they would be invisible."""
-        for name in DRIVERS:
-            with contextlib.suppress(FileNotFoundError, StopIteration):
-                next((self._layout.snapshots / name / "layers").iterdir())
-                return name
-        return None
 
     async def _probe(self, name: str) -> str:
         """Why the driver can't be used here, or ""."""
