@@ -118,18 +118,21 @@ def _rows(rows: list[tuple[str, str]]) -> list[str]:
 _SHOWN_TYPES = {"swap": "bytes", "bool": ""}
 
 
+def flag_entry(flag: flags.Flag) -> tuple[str, str]:
+    """`  -m, --memory bytes` and what it does with its default: a line of help, an entry of the man page."""
+    name, short, kind, text = flag[:4]
+    head = f"  -{short}, --{name}" if short else f"      --{name}"
+    shown = _SHOWN_TYPES.get(kind, kind)
+    if shown:
+        head += f" {shown}"
+    if len(flag) > 4 and flag[4] not in ("", False):
+        text += f" (default {_default(flag[4])})"
+    return head, text
+
+
 def _flag_lines(table: tuple[flags.Flag, ...]) -> list[str]:
     """One entry a flag, sorted by name: short and long name, type, help and default, wrapped at 100 columns."""
-    entries = []
-    for flag in sorted(table):
-        name, short, kind, text = flag[:4]
-        head = f"  -{short}, --{name}" if short else f"      --{name}"
-        shown = _SHOWN_TYPES.get(kind, kind)
-        if shown:
-            head += f" {shown}"
-        if len(flag) > 4 and flag[4] not in ("", False):
-            text += f" (default {_default(flag[4])})"
-        entries.append((head, text))
+    entries = [flag_entry(flag) for flag in sorted(table)]
     width = min(max(len(head) for head, _ in entries) + 3, 40)
     lines = []
     for head, text in entries:

@@ -108,19 +108,25 @@ def _one(
         problems.append(f"{shown}: {error}")
 
 
+PROGRAM_FLAGS = (
+    ("    --config-file string", "Configuration file (default /etc/minid/minid.yaml)"),
+    ("-h, --help", "Print this and quit"),
+    ("    --validate", "Check the configuration and the host, and quit"),
+    ("-v, --version", "Print the version and quit"),
+)
+
+
+def effective() -> list[Option]:
+    """The options that are flags and do something."""
+    return [option for option in OPTIONS if option.flag and option.field and option.why == NO_EFFECT]
+
+
 def usage() -> str:
     """The text of ``--help``."""
-    rows = [
-        ("    --config-file string", "Configuration file (default /etc/minid/minid.yaml)"),
-        ("-h, --help", "Print this and quit"),
-        ("    --validate", "Check the configuration and the host, and quit"),
-        ("-v, --version", "Print the version and quit"),
-    ]
-    effective = [option for option in OPTIONS if option.flag and option.field and option.why == NO_EFFECT]
-    rows += [_row(option) for option in effective]
+    rows = [*PROGRAM_FLAGS, *(row(option) for option in effective())]
     width = max(len(left) for left, _ in rows) + 2
     rows.sort(key=lambda row: row[0][4:])
-    others = sorted(f"--{option.flag}" for option in OPTIONS if option.flag and option not in effective)
+    others = sorted(f"--{option.flag}" for option in OPTIONS if option.flag and option not in effective())
     return "\n".join(
         [
             "Usage: minid [OPTIONS]",
@@ -141,7 +147,8 @@ def usage() -> str:
     )
 
 
-def _row(option: Option) -> tuple[str, str]:
+def row(option: Option) -> tuple[str, str]:
+    """The flag with its type, and what it does: a line of ``--help``, an entry of the man page."""
     short = f"-{option.short}, " if option.short else "    "
     metavar = f" {option.kind.metavar}" if option.kind.metavar else ""
     default = ""
