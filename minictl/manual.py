@@ -83,6 +83,7 @@ def _items(rows: Iterable[tuple[str, str]]) -> str:
 def _escaped(text: str) -> str:
     """For groff_man(7): no line of it is a request, nothing in it an escape."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
+    text = "".join(one if one.isascii() else f"\\[u{ord(one):04X}]" for one in text)
     return "\n".join(
         f"\\&{line}" if line.startswith((".", "'")) else line.strip() for line in text.split("\n")
     )
