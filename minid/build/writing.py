@@ -8,30 +8,25 @@ import errno
 import os
 import posixpath
 import stat
-import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
 from minid.build import listing
+from minid.build.contents import copy_data, is_archive, pipe_of
 from minid.build.listing import Node
 from minid.build.selection import CopyError, Excluded, Item
 from minid.build.trees import Tree
-from minid.images.layers import tar
-from minid.images.layers.stream import Stream, inflated
+from minid.images.layers.stream import Stream
 from minid.images.layers.tar import TarError
 from minid.images.layers.unpack import Unpacker
-from minid.kernel.files import data_pieces
 from minid.shim import users
 
 DIRECTORY_MODE = 0o755
-SMALL_BYTES = 128 * 1024
-_PIECE_BYTES = 1 << 20
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEFAULT_ACL = "system.posix_acl_default"
 _DEVICES = {listing.CHARACTER: stat.S_IFCHR, listing.BLOCK: stat.S_IFBLK, listing.FIFO: stat.S_IFIFO}
 _NO_XATTRS = (errno.ENOTSUP, errno.EOPNOTSUPP)
-_NO_RANGE = (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM)
 
 
 class Owner(NamedTuple):
@@ -74,7 +69,7 @@ class Placer:
                 self._contents(item.tree, item.node, "", directory, real)
             finally:
                 os.close(directory)
-        elif unpack and item.node.kind == listing.FILE and _is_archive(item.tree, item.node):
+        elif unpack and item.node.kind == listing.FILE and is_archive(item.tree, item.node):
             self._unpack(item.tree, item.node, real, item.path)
         else:
             self._file(item, real, is_directory)
@@ -241,7 +236,7 @@ class Placer:
         try:
             if node.size:
                 with tree.data(node) as (source, offset):
-                    _copy_data(source, offset, fd, node.size)
+                    copy_data(source, offset, fd, node.size)
             uid, gid = self._owner or (node.uid, node.gid)
             if uid or gid or inherits:
                 os.fchown(fd, uid, gid)
@@ -289,7 +284,7 @@ class Placer:
         os.close(self._open(path))
         owner = (self._owner.uid, self._owner.gid) if self._chown_given and self._owner else None
         with tree.data(node) as (source, offset):
-            reading = _pipe(source, offset, node.size)
+            reading = pipe_of(source, offset, node.size)
             stream = Stream(reading, hashed=False)
             try:
                 unpacker = Unpacker("plain", base=os.fsencode(path), owner=owner)
@@ -379,92 +374,3 @@ def _set_xattrs(file: int | str, xattrs: dict[str, str]) -> None:
             optional = error.errno == errno.EPERM and name.startswith("user.")
             if error.errno not in _NO_XATTRS and not optional:
                 raise
-
-
-def _copy_data(source: int, offset: int, target: int, size: int) -> None:
-    """``size`` bytes from ``offset`` to the beginning of the empty file ``target``; holes stay holes."""
-    if size <= SMALL_BYTES:
-        data = os.pread(source, size, offset)
-        done = os.write(target, data)
-        while done < len(data):
-            done += os.write(target, data[done:])
-        return
-    end = offset + size
-    if os.lseek(source, offset, os.SEEK_HOLE) >= end:
-        _copy_range(source, offset, target, 0, size)
-        return
-    os.ftruncate(target, size)
-    for start, stop in data_pieces(source, end):
-        if stop > offset:
-            start = max(start, offset)
-            _copy_range(source, start, target, start - offset, stop - start)
-
-
-def _copy_range(source: int, start: int, target: int, to: int, count: int) -> None:
-    by_kernel = True
-    while count:
-        if by_kernel:
-            try:
-                done = os.copy_file_range(source, target, min(count, 1 << 30), start, to)
-            except OSError as error:
-                if error.errno not in _NO_RANGE:
-                    raise
-                by_kernel = False
-                continue
-        else:
-            done = os.pwrite(target, os.pread(source, min(count, _PIECE_BYTES), start), to)
-        if done == 0:
-            raise OSError(errno.EIO, "the contents of a file end too early")
-        start, to, count = start + done, to + done, count - done
-
-
-def _pipe(source: int, offset: int, size: int) -> int:
-    """A pipe from which these bytes come; filled by a thread."""
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    own = os.dup(source)
-
-    def fill() -> None:
-        at, left = offset, size
-        try:
-            while left:
-                count = os.sendfile(writing, own, at, min(left, 1 << 30))
-                if not count:
-                    break
-                at, left = at + count, left - count
-        except BrokenPipeError:
-            pass
-        finally:
-            os.close(writing)
-            os.close(own)
-
-    threading.Thread(target=fill, name="fill", daemon=True).start()
-    return reading
-
-
-def _is_archive(tree: Tree, node: Node) -> bool:
-    """Whether the contents, inflated, begin with the header of a tar entry: that is what counts, not the name."""
-    if node.size < 20:
-        return False
-    with tree.data(node) as (source, offset):
-        reading = _pipe(source, offset, node.size)
-        try:
-            start = b""
-            for chunk in inflated(reading):
-                start += chunk
-                if len(start) >= tar.BLOCK:
-                    break
-            return _is_header(start[: tar.BLOCK])
-        except (TarError, OSError):
-            return False
-        finally:
-            os.close(reading)
-
-
-def _is_header(block: bytes) -> bool:
-    if len(block) < tar.BLOCK or not any(block):
-        return False
-    try:
-        tar.check_sum(block)
-    except TarError:
-        return False
-    return True
