@@ -54,9 +54,7 @@ def page() -> str:
     for names, command in all_commands():
         text += f".SS {_escaped(names[0])}\n"
         text += "".join(
-            f".B minictl {_escaped(names[0])}\n{_escaped(line)}\n.br\n"
-            for line in command.usage.split("\n")
-            if line
+            f".B minictl {_escaped(names[0])}\n{_escaped(line)}\n.br\n" for line in command.usage.split("\n")
         )
         text += f".PP\n{_escaped(command.summary)}.\n"
         if command.details:
