@@ -37,6 +37,10 @@ _ALERTS = {
 }  # fmt: skip
 
 
+class _SpeaksHttp(ssl.SSLError):
+    """What answered the first message of TLS with HTTP."""
+
+
 def connect(host: str, name: str, shown: str, sock: _socket.socket, files: TlsFiles) -> Connection:
     """A connection over TLS on `sock`, connected to `host`, whose certificate has to be for `name`."""
     context = client_context(files)
@@ -90,7 +94,9 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
                 f"Could not load X509 key pair: tls: private key does not match public key: {files.key} is not the "
                 f"key of {files.certificate}"
             ) from None
-        raise Failure(f"could not read the TLS file {path}: {error.reason or error}: is it PEM?") from None
+        raise Failure(
+            f"could not read the TLS file {path}: {getattr(error, 'reason', None) or error}: is it PEM?"
+        ) from None
     except OSError as error:
         raise Failure(
             f"Failed to initialize: unable to resolve docker endpoint: open {path}: "
@@ -121,7 +127,7 @@ def handshake(
         _send(sock, outgoing)
         data = sock.recv(_READ_BYTES)
         if first and data.startswith(b"HTTP/"):
-            raise ssl.SSLError(1, "HTTP")
+            raise _SpeaksHttp
         first = False
         if data:
             incoming.write(data)
@@ -192,8 +198,8 @@ def _explained(error: Exception, host: str, files: TlsFiles) -> str:
     if not isinstance(error, ssl.SSLError):
         reason = getattr(error, "strerror", None) or error
         return f"{says}the connection to the daemon at {host} broke: {str(reason).lower()}"
-    reason = error.reason or ""
-    if "HTTP" in (reason, error.strerror) or reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+    reason = getattr(error, "reason", None) or ""
+    if isinstance(error, _SpeaksHttp) or reason == "WRONG_VERSION_NUMBER":
         return (
             f"{says}http: server gave HTTP response to HTTPS client\n"
             f"The daemon at {host} speaks no TLS: leave away --tls, --tlsverify and DOCKER_TLS_VERIFY, or give it "
