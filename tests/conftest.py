@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("MINID_TEST_ENGINE", "minid"),
         help="the daemon that the conformance and system tests run on",
     )
+    parser.addoption("--long", action="store_true", help="run what takes minutes, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # docker-py lets its connection pool drop sockets without closing them.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.*engine\\.sock:ResourceWarning")
     config.addinivalue_line("markers", "slow: makes or pulls a large image, or runs hundreds of containers")
+    config.addinivalue_line("markers", "long: takes minutes; only with --long (scripts/test --long)")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -46,6 +48,10 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     engine = config.getoption("engine")
+    if not config.getoption("long"):
+        left_out = [item for item in items if item.get_closest_marker("long") is not None]
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
+        config.hook.pytest_deselected(items=left_out)
     for item in items:
         for name, other in (("minid_only", "dockerd"), ("dockerd_only", "minid")):
             marker = item.get_closest_marker(name)

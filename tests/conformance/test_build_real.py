@@ -397,7 +397,7 @@ CMD ["hello"]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_debian
 def test_a_c_program(both: tuple[Cli, Cli, Cli], debian: str, context: Path, forget: None) -> None:
     write(
@@ -439,7 +439,7 @@ CMD ["python", "-m", "service"]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_debian
 def test_a_python_service(both: tuple[Cli, Cli, Cli], debian: str, context: Path, forget: None) -> None:
     classic = PYTHON_SERVICE
@@ -501,7 +501,7 @@ CMD ["nginx", "-g", "daemon off;"]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_debian
 def test_a_debian_base(both: tuple[Cli, Cli, Cli], context: Path, forget: None) -> None:
     base = images.debian().layers[0]

@@ -119,7 +119,7 @@ def maven(
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_maven_builds_to_the_registry_and_to_the_daemon(project: Path, story: Story, local: str) -> None:
     goal = f"{jib.PLUGIN}:{jib.VERSION}"
     target = f"localhost:{story.port}/app/hello:1"

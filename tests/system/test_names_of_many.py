@@ -14,7 +14,7 @@ import pytest
 from minid.kernel import netns
 from tests.machines import IMAGE, SLEEP, Inhabited, Machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.minid_only("minid's own nameserver")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500), pytest.mark.minid_only("minid's own nameserver")]
 
 COUNT = int(os.environ.get("MINID_TEST_MANY", "200"))
 
