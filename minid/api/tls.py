@@ -8,6 +8,7 @@ the CA; who they are is what their certificate says.
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -116,6 +117,8 @@ class TlsFront:
         self._contexts = contexts
         self._hand_over = hand_over
         self._tasks: set[asyncio.Task[None]] = set()
+        # Three descriptors each; half of all stays for local clients and containers.
+        self._connections_max = min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 6)
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
     def stop_listening(self) -> None:
@@ -139,7 +142,7 @@ class TlsFront:
                 log.warning("a connection could not be accepted: %s", error)
                 await asyncio.sleep(0.1)
                 continue
-            if len(self._tasks) >= CONNECTIONS_MAX:
+            if len(self._tasks) >= self._connections_max:
                 log.warning("too many connections: %s is refused", address[0])
                 client.close()
                 continue
@@ -156,7 +159,6 @@ class TlsFront:
         with client:
             client.setblocking(False)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             stream = TlsStream(client, self._contexts.current())
             try:
                 async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):

@@ -457,6 +457,16 @@ def test_many_idle_and_slow_clients_do_not_keep_a_local_one_waiting(far: Far) ->
     assert worst_s < 1.0, worst_s
 
 
+def test_a_client_whose_cable_is_pulled_is_found_out(far: Far) -> None:
+    """Not waited for here: the kernel's timers say that it asks after 30 s, and gives up after 3 times 10 s."""
+    with events_of(far, "minictl"):
+        said = subprocess.run(
+            ["ss", "-tno", "state", "established", f"sport = :{far.port}"], capture_output=True, text=True
+        )
+    found = re.search(r"timer:\(keepalive,(\d+)sec", said.stdout)
+    assert found and int(found[1]) <= 30, said.stdout
+
+
 def test_rubbish_stops_nothing(far: Far) -> None:
     hello = bytes.fromhex("16030100c8010000c40303") + os.urandom(190)
     for data in (
