@@ -37,7 +37,7 @@ install_programs() {
     [ "$fresh" ] || "$@" "$environment/bin/python" -m pip install --disable-pip-version-check --no-input \
         --force-reinstall --no-deps "$copy"
     rm -rf "$copy"
-    "$@" "$environment/bin/python" -m compileall -q ${destdir:+-s "$destdir"} "$environment/lib"
+    "$@" "$environment/bin/python" -m compileall -q ${destdir:+-f -s "$destdir"} "$environment/lib"
     mkdir -p "$top/doc"
     cp -r "$checkout"/{README.md,CHANGELOG.md,LICENSE,docs} "$top/doc/"
     if [ "$destdir" ]; then
