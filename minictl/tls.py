@@ -112,7 +112,7 @@ def handshake(
 ) -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:
     """Raises ssl.SSLError, OSError (TimeoutError), and ConnectError when it is HTTP that is spoken there."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context.wrap_bio(incoming, outgoing, server_hostname=name)
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=tcp.encoded(name))
     sock.settimeout(_HANDSHAKE_TIMEOUT_S)
     first = True
     while True:

@@ -68,6 +68,9 @@ def client(name: str, host: str, config: Path, certificates: Path | None) -> Cli
         "PYTHONPATH": str(REPOSITORY),
         "DOCKER_HOST": host,
         "DOCKER_BUILDKIT": "0",
+        **dict.fromkeys(
+            ("MINID_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"), ""
+        ),
     }
     if certificates is not None:
         environment |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates)}
