@@ -12,6 +12,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(not shutil.which("mmdebstrap"), reason="mmdebstrap is not installed"),
     pytest.mark.timeout(900),
+    pytest.mark.long,
 ]
 
 TOP = Path(__file__).parents[2]
