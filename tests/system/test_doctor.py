@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -111,3 +112,47 @@ def test_the_client_looks_at_its_own_configuration(tmp_path):
     file.write_text("{")
     done = minictl("-H", "unix:///nowhere", "system", "doctor", directory=tmp_path)
     assert "fail  client configuration" in done.stdout + done.stderr
+
+
+def test_a_firewall_that_drops_what_containers_send_is_found(tmp_path):
+    if not shutil.which("nft", path="/usr/sbin:/usr/bin"):
+        pytest.skip("nft is not installed")
+    chain = "{ type filter hook forward priority 0; policy drop; }"
+    rules = f"echo 0 >/proc/sys/net/ipv4/ip_forward; /usr/sbin/nft add table ip filter; /usr/sbin/nft add chain ip filter FORWARD '{chain}'"
+    done = validate(tmp_path, "unshare", "--net", "sh", "-c", f'{rules}; exec "$@"', "sh")
+    assert done.returncode == 0, done.stdout
+    told = line(done.stdout, "forward policy")
+    assert told.startswith("warn  ")
+    assert "`ip filter FORWARD` drops what containers" in told
+    assert "iptables -I FORWARD -i minid0 -j ACCEPT" in told
+    assert "off; the daemon switches it on" in line(done.stdout, "IP forwarding")
+    accepted = f"{rules}; /usr/sbin/nft add rule ip filter FORWARD iifname minid0 accept"
+    done = validate(tmp_path, "unshare", "--net", "sh", "-c", f'{accepted}; exec "$@"', "sh")
+    assert line(done.stdout, "forward policy").startswith("ok ")
+
+
+def test_a_user_who_may_not_use_the_socket_is_told_how(make_engine: Callable[..., Engine]):
+    engine = make_engine()
+    engine.start()
+    engine.root.chmod(0o755)
+    program = f"import sys; sys.path.insert(0, {str(TOP)!r}); from minictl.main import entry; entry()"
+    command = [
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-IS",
+        "-c",
+    ]
+    done = subprocess.run(
+        [*command, program, "-H", f"unix://{engine.socket}", "system", "doctor"],
+        capture_output=True, text=True, check=False, timeout=60, env={"HOME": "/", "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = line(done.stdout, "socket")
+    assert told.startswith("fail  ")
+    assert "permission denied" in told
+    assert "usermod -aG" in told
