@@ -64,7 +64,15 @@ def dial(host: str, name: str, port: int) -> _socket.socket:
             sock.connect(to)
             sock.settimeout(None)
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(
+                _socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1
+            )  # a daemon that vanishes: found out in a minute
+            for option, value in (
+                (_socket.TCP_KEEPIDLE, 30),
+                (_socket.TCP_KEEPINTVL, 10),
+                (_socket.TCP_KEEPCNT, 3),
+            ):
+                sock.setsockopt(_socket.IPPROTO_TCP, option, value)
             return sock
         except OSError as error:
             sock.close()
