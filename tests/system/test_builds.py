@@ -92,7 +92,7 @@ def read_until(process: "subprocess.Popen[bytes]", word: bytes) -> bytes:
     return seen
 
 
-SLOW = "FROM BASE\nRUN echo first > /first\nRUN echo at it; sleep 4711\n"
+SLOW = "FROM BASE\nRUN echo first > /first\nRUN echo at it; sleep 4733\n"
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -115,7 +115,7 @@ def test_the_daemon_ends_in_the_middle(builder: Builder, how: str) -> None:
 
 def is_sleep(process: Path) -> bool:
     try:
-        return (process / "cmdline").read_bytes() == b"sleep\x004711\x00"
+        return (process / "cmdline").read_bytes() == b"sleep\x004733\x00"
     except OSError:
         return False
 
