@@ -211,7 +211,9 @@ class Server:
             connection: Any = request.protocol
             who = str(connection.peer or connection.peername)
             took_ms = (time.perf_counter() - started_s) * 1000
-            log.info("%s %s: %s in %.1f ms, %s", request.method, request.path_qs, outcome, took_ms, who)
+            # The query of a build has its arguments in it, which may be anything: a proxy's password, for one.
+            shown = request.path if request.path.endswith("/build") else request.path_qs
+            log.info("%s %s: %s in %.1f ms, %s", request.method, shown, outcome, took_ms, who)
 
 
 def split_version(path: str) -> tuple[str, str]:

@@ -6,11 +6,15 @@ kernel removes its end with the namespace, and the host's end with it.
 """
 
 import ipaddress
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from minid.kernel import links, netlink, netns, sysctls
 from minid.network.model import Endpoint, Network
+
+EADDRINUSE = 98
+GOING_S, GOING_STEP_S = 5.0, 0.01
 
 MakeLink = Callable[[netlink.Socket, int], None]
 
@@ -62,13 +66,14 @@ def connect(
             with netns.inside(namespace):
                 for wiring in wirings:
                     _set_sysctls(wiring)
-            requests = []
+            addresses, ups = [], []
             for wiring in wirings:
                 link = links.find_link(inside, wiring.endpoint.interface)
                 if link is None:
                     raise ProcessLookupError(3, "the interface is gone", wiring.endpoint.interface)
-                requests += _configure(wiring, link.index, gateways)
-            inside.send(requests)
+                addresses += _addresses(wiring.endpoint, link.index)
+                ups += _up(wiring, link.index, gateways)
+            _send(inside, addresses, ups)
     finally:
         netns.close(namespace)
 
@@ -106,16 +111,41 @@ def set_gateways(
         netns.close(namespace)
 
 
-def _configure(
+def _send(inside: netlink.Socket, addresses: list[netlink.Request], ups: list[netlink.Request]) -> None:
+    """Addresses come before "up", because then the kernel tells the neighbours of them.
+
+    A macvlan can't go up while another one on its parent has its hardware address. That of the run before goes with its
+    namespace, a moment after the last process in it; the kernel tells nobody when.
+    """
+    try:
+        inside.send([*addresses, *ups])
+        return
+    except OSError as error:
+        if error.errno != EADDRINUSE:
+            raise
+    deadline = time.monotonic() + GOING_S
+    while True:
+        time.sleep(GOING_STEP_S)
+        try:
+            inside.send(ups)
+            return
+        except OSError as error:
+            if error.errno != EADDRINUSE or time.monotonic() > deadline:
+                raise
+
+
+def _addresses(endpoint: Endpoint, index: int) -> list[netlink.Request]:
+    return [
+        links.address(index, ipaddress.ip_interface(f"{ip}/{prefix}"))
+        for ip, prefix in ((endpoint.ip4, endpoint.prefix4), (endpoint.ip6, endpoint.prefix6))
+        if ip
+    ]
+
+
+def _up(
     wiring: Wiring, index: int, gateways: tuple[Endpoint | None, Endpoint | None]
 ) -> list[netlink.Request]:
-    """Addresses come before "up", because then the kernel tells the neighbours of them."""
-    endpoint = wiring.endpoint
-    requests = []
-    for ip, prefix in ((endpoint.ip4, endpoint.prefix4), (endpoint.ip6, endpoint.prefix6)):
-        if ip:
-            requests.append(links.address(index, ipaddress.ip_interface(f"{ip}/{prefix}")))
-    requests.append(links.change(index, up=True))
+    endpoint, requests = wiring.endpoint, [links.change(index, up=True)]
     for version, chosen in zip((4, 6), gateways, strict=True):
         if chosen is not None and chosen.id == endpoint.id:
             requests.append(_route(endpoint, index, version, on_link=wiring.on_link))

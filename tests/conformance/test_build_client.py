@@ -264,18 +264,18 @@ def test_secrets(build: Build, minictl: Cli, wire: Wire, context: Path, engine: 
         "RUN --mount=type=secret,id=token wc -c < /run/secrets/token > /size\n"
         "RUN --mount=type=secret,id=other,target=/o,required cat /o | tr a-z A-Z > /seen\n"
         "RUN ! test -e /run/secrets/token && ! test -s /o",
-        *("-t", "secret", "--secret", "id=token,src=../token", "--secret", "id=other,env=MY_SECRET"),
+        *("-t", "hush", "--secret", "id=token,src=../token", "--secret", "id=other,env=MY_SECRET"),
         env={"MY_SECRET": "s3cret-of-env"},
     )
     assert result.code == 0, result.err
-    assert read(minictl, "secret", "/size").strip() == "16"
-    assert read(minictl, "secret", "/seen") == "S3CRET-OF-ENV"
-    saved = wire("GET", "/images/secret/get").body
-    history = json.dumps(wire.get("/images/secret/history"))
+    assert read(minictl, "hush", "/size").strip() == "16"
+    assert read(minictl, "hush", "/seen") == "S3CRET-OF-ENV"
+    saved = wire("GET", "/images/hush/get").body
+    history = json.dumps(wire.get("/images/hush/history"))
     for text in (
         saved,
         history.encode(),
-        json.dumps(image(wire, "secret")).encode(),
+        json.dumps(image(wire, "hush")).encode(),
         engine.log.read_bytes(),
     ):
         assert b"s3cret-of" not in text
