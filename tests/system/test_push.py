@@ -85,31 +85,33 @@ def test_broken_connections(started: Engine, other: Registry, big: str) -> None:
     check(other, "big", "1")
 
 
+@contextlib.contextmanager
+def half_way(started: Engine, big: str, proxy: CuttingProxy) -> Iterator[None]:
+    """A push through ``proxy`` that has sent something; its client goes away at the end."""
+    Wire(started.socket, "1.44")(
+        "POST", f"/images/{big}/tag", query={"repo": f"{proxy.address}/big", "tag": "1"}
+    )
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.closing(client):
+        client.connect(str(started.socket))
+        path = f"/v1.44/images/{proxy.address}/big/push?tag=1"
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        proxy.wait_for(MB)
+        yield
+
+
 def test_a_client_that_goes_away_stops_its_push(started: Engine, other: Registry, big: str) -> None:
-    wire = Wire(started.socket, "1.44")
     with CuttingProxy(other.port) as proxy:
-        wire("POST", f"/images/{big}/tag", query={"repo": f"{proxy.address}/big", "tag": "1"})
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with contextlib.closing(client):
-            client.connect(str(started.socket))
-            path = f"/v1.44/images/{proxy.address}/big/push?tag=1"
-            client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
-            proxy.wait_for(MB)
+        with half_way(started, big, proxy):
+            pass
         assert other.request("GET", "/v2/big/tags/list")[0] == 404
         assert statuses(push(started, big, f"{proxy.address}/big:1"))[-2].startswith("1: digest: sha256:")
     check(other, "big", "1")
 
 
 def test_a_killed_daemon_pushes_later(started: Engine, other: Registry, big: str) -> None:
-    wire = Wire(started.socket, "1.44")
     with CuttingProxy(other.port) as proxy:
-        wire("POST", f"/images/{big}/tag", query={"repo": f"{proxy.address}/big", "tag": "1"})
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with contextlib.closing(client):
-            client.connect(str(started.socket))
-            path = f"/v1.44/images/{proxy.address}/big/push?tag=1"
-            client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
-            proxy.wait_for(MB)
+        with half_way(started, big, proxy):
             started.kill()
         started.start()
         statuses(push(started, big, f"{proxy.address}/big:1"))

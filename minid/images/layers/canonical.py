@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minid.images.layers import tar
-from minid.images.layers.changes import DELETED, find_changes
+from minid.images.layers.changes import DELETED, find_changes, is_whiteout
 from minid.images.layers.header import header
 from minid.images.layers.unpack import OVERLAY_OPAQUE, WHITEOUT
 from minid.images.layers.write import TreeWriter
@@ -150,7 +150,7 @@ def _list(directory: int, prefix: str, changes: list[Change]) -> None:
     for name in os.listdir(directory):
         info = os.stat(name, dir_fd=directory, follow_symlinks=False)
         path = prefix + name
-        changes.append((path, DELETED if _is_whiteout(info) else 0))
+        changes.append((path, DELETED if is_whiteout(info) else 0))
         if stat.S_ISDIR(info.st_mode):
             inner = os.open(name, OPEN_DIR, dir_fd=directory)
             _list(inner, path + "/", changes)
@@ -208,7 +208,3 @@ def _clamp_times(upper: int, changes: Iterable[Change], latest_s: int) -> None:
                 os.utime(name, ns=latest, dir_fd=directory, follow_symlinks=False)
         finally:
             os.close(directory)
-
-
-def _is_whiteout(info: os.stat_result) -> bool:
-    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0

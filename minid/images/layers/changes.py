@@ -79,7 +79,8 @@ def _lstat(name: str, directory: int) -> os.stat_result | None:
         return None
 
 
-def _is_whiteout(info: os.stat_result) -> bool:
+def is_whiteout(info: os.stat_result) -> bool:
+    """Whether it hides what lies below, in overlayfs's form."""
     return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
 
 
@@ -129,7 +130,7 @@ class _Overlay(_Mountpoints):
     def _entry(self, upper: int, lower: list[int], name: str, path: str) -> None:
         info = os.stat(name, dir_fd=upper, follow_symlinks=False)
         below = self._below(lower, name)
-        if _is_whiteout(info):
+        if is_whiteout(info):
             if below is not None:
                 self._found.append((path, DELETED))
             return
@@ -154,7 +155,7 @@ class _Overlay(_Mountpoints):
         for directory in lower:
             info = _lstat(name, directory)
             if info is not None:
-                return None if _is_whiteout(info) else info
+                return None if is_whiteout(info) else info
         return None
 
     def _stack(self, lower: list[int], name: str) -> list[int]:
